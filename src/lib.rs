@@ -175,7 +175,10 @@ pub mod internals;
 
 pub use artifact::{Cause, Images, OpenError, Port, StepRecord};
 #[cfg(feature = "compile")]
-pub use driver::{BlockChoice, Compiler, Error, ModelsBySize, Network, NetworkSource, ObjectForm, ObjectOptions, Part};
+pub use driver::{
+    BlockChoice, Cache, Compiler, Error, ModelFile, ModelsBySize, Network, NetworkSource, ObjectForm, ObjectOptions,
+    Part,
+};
 #[cfg(feature = "images")]
 pub use image::{ImageError, Picture};
 #[cfg(feature = "compile")]
@@ -187,7 +190,7 @@ pub use passes::Selection;
 #[cfg(feature = "compile")]
 pub use plan::{Options as PlanOptions, Precision, UnknownPrecision};
 pub use preprocess::{Color, Preprocess, Resize};
-pub use runtime::{Model, ModelOptions, RunError};
+pub use runtime::{Model, ModelOptions, ModelSize, RunError};
 #[cfg(feature = "compile")]
 pub use target::Target;
 pub use tensor::{Element, Rows, Shape, Tensor, TensorError};

@@ -71,6 +71,39 @@ impl Stamp {
     }
 }
 
+/// What the system says of a file: where all of it is the same, so are the file's bytes, since no program sets the time of
+/// the last change of a file's status.
+#[cfg(feature = "compile")]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Status {
+    bytes: u64,
+    written: SystemTime,
+    /// Device, number and time of the last change of its status; on other systems than those of Unix unknown.
+    identity: Option<[i64; 4]>,
+}
+
+#[cfg(feature = "compile")]
+impl Status {
+    /// # Errors
+    /// Where the system does not tell.
+    pub(crate) fn of(file: &File) -> io::Result<Self> {
+        let status = file.metadata()?;
+        #[cfg(unix)]
+        let identity = {
+            use std::os::unix::fs::MetadataExt;
+            Some([status.dev() as i64, status.ino() as i64, status.ctime(), status.ctime_nsec()])
+        };
+        #[cfg(not(unix))]
+        let identity = None;
+        Ok(Self { bytes: status.len(), written: status.modified()?, identity })
+    }
+
+    /// Whether a file with the same status has the same bytes.
+    pub(crate) fn tells(&self) -> bool {
+        self.identity.is_some()
+    }
+}
+
 /// How a file was changed in place.
 #[derive(Debug, thiserror::Error)]
 pub enum Change {

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 // The number of this interface. It changes when programs have to be built anew.
-#define NETC_ABI_VERSION 0
+#define NETC_ABI_VERSION 1
 
 // What came of a call. Of all but `NETC_OK`, `netc_last_error` tells more.
 typedef enum netc_status {
@@ -76,6 +76,24 @@ typedef struct netc_tensor {
   netc_element element;
 } netc_tensor;
 
+// The shape of an input; or, with a rank of 1, a size that an ONNX model names and leaves open.
+typedef struct netc_shape {
+  // Of the input or the size, UTF-8.
+  const char *name;
+  // The sizes.
+  const size_t *sizes;
+  // How many sizes there are.
+  size_t rank;
+} netc_shape;
+
+// Height and width of pictures, in pixels.
+typedef struct netc_picture_size {
+  // Rows.
+  size_t height;
+  // Columns.
+  size_t width;
+} netc_picture_size;
+
 // How a network is compiled. All zeros are the defaults.
 typedef struct netc_compile_options {
   // How the model runs.
@@ -88,6 +106,22 @@ typedef struct netc_compile_options {
   size_t batch;
   // 1 for the same bits on every CPU, in every batch.
   uint32_t strict;
+  // Shapes of inputs in place of those that the network states or leaves open; null for none.
+  const struct netc_shape *shapes;
+  // How many shapes there are.
+  size_t shape_count;
+  // Sizes of pictures that one model is compiled for, with the weights once; null for what the network states.
+  const struct netc_picture_size *pictures;
+  // How many sizes there are.
+  size_t picture_count;
+  // Numbers of images that one model computes at once, in place of `batch`; a run chooses among them. Null for one.
+  const size_t *batches;
+  // How many numbers there are.
+  size_t batch_count;
+  // A folder in which compiled models are kept and looked for, of this user alone; null for none.
+  const char *cache;
+  // Bytes that the folder may take; 0 is 4 GiB.
+  uint64_t cache_size;
 } netc_compile_options;
 
 // 32-bit floating point.
@@ -174,6 +208,31 @@ enum netc_status netc_model_input(const struct netc_model *model, size_t index, 
 // As for `netc_model_input`.
 enum netc_status netc_model_output(const struct netc_model *model, size_t index, struct netc_port *out);
 
+// How many sizes the model is compiled for (`netc compile --shapes`); 0 of a null pointer. Sizes that differ in the number of
+// images alone are one. `netc_model_input` and `netc_model_output` tell of the first. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+size_t netc_model_size_count(const struct netc_model *model);
+
+// Tells of an input of one of the sizes. Thread-safe.
+//
+// # Safety
+// As for `netc_model_input`.
+enum netc_status netc_model_size_input(const struct netc_model *model,
+                                       size_t size,
+                                       size_t index,
+                                       struct netc_port *out);
+
+// Tells of an output of one of the sizes. Thread-safe.
+//
+// # Safety
+// As for `netc_model_input`.
+enum netc_status netc_model_size_output(const struct netc_model *model,
+                                        size_t size,
+                                        size_t index,
+                                        struct netc_port *out);
+
 // How many names of classes the model has; 0 where they are not known, and of a null pointer. Thread-safe.
 //
 // # Safety
@@ -194,7 +253,8 @@ const char *netc_model_label(const struct netc_model *model, size_t index);
 size_t netc_model_batch(const struct netc_model *model);
 
 // Runs the model: one tensor for each input and output, in their order, of their elements and sizes. The first size may be
-// any number of images, the same in all of them, where `netc_model_batch` is not 0.
+// any number of images, the same in all of them, where `netc_model_batch` is not 0. Of a model that is compiled for several
+// sizes, the inputs' sizes choose one.
 //
 // Inputs are read and outputs written where they are. After the first run on a thread, nothing is allocated. Thread-safe:
 // several threads may run one model at once; each of them then computes on its own, but for one that has the model's
@@ -225,6 +285,19 @@ enum netc_status netc_model_compile(const char *path,
 enum netc_status netc_model_compile_text(const char *source,
                                          const struct netc_compile_options *options,
                                          struct netc_model **out);
+
+// Compiles the network of a model for inputs of other shapes, as the model was compiled else: of a model that was compiled
+// here, and of one that was opened from a file, whose texts are in it and whose weights still are where they were. The first
+// size of an input whose images are free is the model's batch, whatever is given. The new model is a model of its own; it has
+// the cache's options of the old one. Thread-safe.
+//
+// # Safety
+// `model` is a model that is not freed; `shapes` leads to so many shapes, of which names end in zeros and sizes are as many as
+// the rank says; `out` leads to a place for a model.
+enum netc_status netc_model_compile_for(const struct netc_model *model,
+                                        const struct netc_shape *shapes,
+                                        size_t shape_count,
+                                        struct netc_model **out);
 
 // Writes the compiled file, which appears when it is whole. Thread-safe.
 //

@@ -3,10 +3,34 @@
 use std::ffi::{CStr, c_char};
 use std::path::PathBuf;
 
-use netc_lib::{Compiler, Error, NetworkSource};
+use netc_lib::{Cache, Compiler, Error, NetworkSource};
 
 use crate::error::{Failure, Result, call, netc_status};
-use crate::model::{give, netc_model, netc_options, path};
+use crate::model::{Origin, give, netc_model, netc_options, path};
+
+/// The shape of an input; or, with a rank of 1, a size that an ONNX model names and leaves open.
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "C's names")]
+#[derive(Clone, Copy, Debug)]
+pub struct netc_shape {
+    /// Of the input or the size, UTF-8.
+    pub name: *const c_char,
+    /// The sizes.
+    pub sizes: *const usize,
+    /// How many sizes there are.
+    pub rank: usize,
+}
+
+/// Height and width of pictures, in pixels.
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "C's names")]
+#[derive(Clone, Copy, Debug)]
+pub struct netc_picture_size {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
 
 /// How a network is compiled. All zeros are the defaults.
 #[repr(C)]
@@ -23,6 +47,55 @@ pub struct netc_compile_options {
     pub batch: usize,
     /// 1 for the same bits on every CPU, in every batch.
     pub strict: u32,
+    /// Shapes of inputs in place of those that the network states or leaves open; null for none.
+    pub shapes: *const netc_shape,
+    /// How many shapes there are.
+    pub shape_count: usize,
+    /// Sizes of pictures that one model is compiled for, with the weights once; null for what the network states.
+    pub pictures: *const netc_picture_size,
+    /// How many sizes there are.
+    pub picture_count: usize,
+    /// Numbers of images that one model computes at once, in place of `batch`; a run chooses among them. Null for one.
+    pub batches: *const usize,
+    /// How many numbers there are.
+    pub batch_count: usize,
+    /// A folder in which compiled models are kept and looked for, of this user alone; null for none.
+    pub cache: *const c_char,
+    /// Bytes that the folder may take; 0 is 4 GiB.
+    pub cache_size: u64,
+}
+
+/// Programs of one model are no more.
+const MAX_PROGRAMS: usize = 64;
+
+/// A list of C's.
+///
+/// # Safety
+/// The pointer is null or leads to so many.
+unsafe fn list<'l, T>(what: &str, first: *const T, count: usize) -> Result<&'l [T]> {
+    match (first.is_null(), count) {
+        (_, 0) => Ok(&[]),
+        (true, _) => Err(Failure::invalid(format!("{what} are a null pointer, and {count} of them are announced"))),
+        (_, count) if count > MAX_LIST => Err(Failure::invalid(format!("{what} are {count}; {MAX_LIST} are the most"))),
+        // SAFETY: by this function's own contract.
+        (false, count) => Ok(unsafe { std::slice::from_raw_parts(first, count) }),
+    }
+}
+
+/// Lists have no more than this.
+const MAX_LIST: usize = 1 << 16;
+
+/// # Safety
+/// As [`list`], of shapes whose names end in zeros and whose sizes are as many as their ranks say.
+unsafe fn shaped(mut compiler: Compiler, first: *const netc_shape, count: usize) -> Result<Compiler> {
+    // SAFETY: by this function's own contract.
+    for shape in unsafe { list("the shapes", first, count) }? {
+        // SAFETY: as above.
+        let (name, sizes) =
+            unsafe { (text("a shape's name", shape.name)?, list("a shape's sizes", shape.sizes, shape.rank)?) };
+        compiler = compiler.shape(name, sizes);
+    }
+    Ok(compiler)
 }
 
 /// # Safety
@@ -38,9 +111,9 @@ unsafe fn text<'t>(what: &str, text: *const c_char) -> Result<&'t str> {
 
 /// # Safety
 /// `options` is null or leads to options, whose texts end in zeros.
-unsafe fn compiler(options: *const netc_compile_options) -> Result<Compiler> {
+unsafe fn compilers(options: *const netc_compile_options) -> Result<(Vec<Compiler>, Option<Cache>)> {
     // SAFETY: by this function's own contract, here and below.
-    let Some(options) = (unsafe { options.as_ref() }) else { return Ok(Compiler::new()) };
+    let Some(options) = (unsafe { options.as_ref() }) else { return Ok((vec![Compiler::new()], None)) };
     // SAFETY: as above.
     let mut compiler = Compiler::new().options(unsafe { netc_options::read(&raw const options.run) }?);
     if !options.weights.is_null() {
@@ -51,25 +124,58 @@ unsafe fn compiler(options: *const netc_compile_options) -> Result<Compiler> {
         // SAFETY: as above.
         compiler = compiler.model(unsafe { text("the model's name", options.model) }?);
     }
-    if options.batch > 65536 {
-        return Err(Failure::invalid(format!("batch is {}; 65536 is the most", options.batch)));
-    }
     compiler.plan.strict = options.strict != 0;
-    Ok(compiler.batch(options.batch.max(1)))
+    // SAFETY: as above.
+    let mut compiler = unsafe { shaped(compiler, options.shapes, options.shape_count) }?;
+    // SAFETY: as above.
+    let (pictures, batches) = unsafe {
+        let pictures = list("the sizes of pictures", options.pictures, options.picture_count)?;
+        (pictures, list("the numbers of images", options.batches, options.batch_count)?)
+    };
+    let batches = if batches.is_empty() { vec![options.batch.max(1)] } else { batches.to_vec() };
+    if let Some(wrong) = batches.iter().find(|batch| !(1..=65536).contains(*batch)) {
+        return Err(Failure::invalid(format!("batch is {wrong}; it is a number from 1 to 65536")));
+    }
+    if batches.len() * pictures.len().max(1) > MAX_PROGRAMS {
+        return Err(Failure::invalid(format!("a model is compiled for at most {MAX_PROGRAMS} sizes at once")));
+    }
+    let pictures: Vec<Option<[usize; 2]>> = match pictures {
+        [] => vec![None],
+        sizes => sizes.iter().map(|size| Some([size.height, size.width])).collect(),
+    };
+    let cache = match options.cache.is_null() {
+        true => None,
+        // SAFETY: as above.
+        false => Some(Cache::open(unsafe { path("the cache", options.cache) }?).map_err(|e| of_compiling(&e))?),
+    };
+    let cache = cache.map(|cache| if options.cache_size > 0 { cache.limited_to(options.cache_size) } else { cache });
+    let mut compilers = vec![];
+    for size in pictures {
+        compiler.pictures = size;
+        compilers.extend(batches.iter().map(|&batch| compiler.clone().batch(batch)));
+    }
+    Ok((compilers, cache))
 }
 
-fn compiled(compiler: &Compiler, source: &NetworkSource) -> Result<netc_lib::Model> {
-    source.compile(compiler).map_err(|error| {
-        let status = match &error {
-            Error::Read { .. } | Error::Write(_) => netc_status::NETC_IO,
-            Error::Weights(_) | Error::Misfit { .. } | Error::Values { .. } | Error::Rename { .. } => {
-                netc_status::NETC_BAD_WEIGHTS
-            }
-            Error::Open(_) | Error::Portable { .. } => netc_status::NETC_BAD_MODEL,
-            _ => netc_status::NETC_BAD_NETWORK,
-        };
-        Failure::new(status, netc_lib::render::error_text(&error, false, 100))
-    })
+fn compiled(compilers: &[Compiler], source: NetworkSource, cache: Option<Cache>) -> Result<netc_model> {
+    let made = match &cache {
+        Some(cache) => source.compile_cached(compilers, cache),
+        None => source.compile_sizes(compilers),
+    };
+    let model = made.map_err(|error| of_compiling(&error))?;
+    Ok(netc_model::of(model, Origin { source, compiler: compilers[0].clone(), cache }))
+}
+
+fn of_compiling(error: &Error) -> Failure {
+    let status = match &error {
+        Error::Read { .. } | Error::Write(_) | Error::Cache { .. } => netc_status::NETC_IO,
+        Error::Weights(_) | Error::Misfit { .. } | Error::Values { .. } | Error::Rename { .. } => {
+            netc_status::NETC_BAD_WEIGHTS
+        }
+        Error::Open(_) | Error::Portable { .. } => netc_status::NETC_BAD_MODEL,
+        _ => netc_status::NETC_BAD_NETWORK,
+    };
+    Failure::new(status, netc_lib::render::error_text(error, false, 100))
 }
 
 /// Compiles a network for this CPU: a text (.net), an ONNX model (.onnx) or a portable model. `options` may be null. On
@@ -85,8 +191,8 @@ pub unsafe extern "C" fn netc_model_compile(
 ) -> netc_status {
     let make = || {
         // SAFETY: by this function's own contract.
-        let (path, compiler): (PathBuf, _) = unsafe { (self::path("the path", path)?, compiler(options)?) };
-        compiled(&compiler, &NetworkSource::File(path))
+        let (path, (compilers, cache)): (PathBuf, _) = unsafe { (self::path("the path", path)?, compilers(options)?) };
+        compiled(&compilers, NetworkSource::File(path), cache)
     };
     // SAFETY: by this function's own contract.
     unsafe { give(out, make) }
@@ -104,8 +210,43 @@ pub unsafe extern "C" fn netc_model_compile_text(
 ) -> netc_status {
     let make = || {
         // SAFETY: by this function's own contract.
-        let (source, compiler) = unsafe { (text("the text", source)?, compiler(options)?) };
-        compiled(&compiler, &NetworkSource::Text { name: "<text>".into(), text: source.into() })
+        let (source, (compilers, cache)) = unsafe { (text("the text", source)?, compilers(options)?) };
+        compiled(&compilers, NetworkSource::Text { name: "<text>".into(), text: source.into() }, cache)
+    };
+    // SAFETY: by this function's own contract.
+    unsafe { give(out, make) }
+}
+
+/// Compiles the network of a model for inputs of other shapes, as the model was compiled else: of a model that was compiled
+/// here, and of one that was opened from a file, whose texts are in it and whose weights still are where they were. The first
+/// size of an input whose images are free is the model's batch, whatever is given. The new model is a model of its own; it has
+/// the cache's options of the old one. Thread-safe.
+///
+/// # Safety
+/// `model` is a model that is not freed; `shapes` leads to so many shapes, of which names end in zeros and sizes are as many as
+/// the rank says; `out` leads to a place for a model.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_compile_for(
+    model: *const netc_model,
+    shapes: *const netc_shape,
+    shape_count: usize,
+    out: *mut *mut netc_model,
+) -> netc_status {
+    let make = || {
+        // SAFETY: by this function's own contract.
+        let model = unsafe { netc_model::borrow(model) }?;
+        let unknown = || Failure::new(netc_status::NETC_BAD_NETWORK, "it is not known what the model was made of");
+        let origin = model.origin.clone().ok_or_else(unknown)?;
+        let Origin { source, compiler, cache } = origin;
+        let batch = compiler.batch;
+        // SAFETY: by this function's own contract.
+        let mut compiler = unsafe { shaped(Compiler { pictures: None, ..compiler }, shapes, shape_count) }?;
+        for port in model.model.inputs().iter().filter(|_| model.model.batched().is_some()) {
+            if let Some(first) = compiler.shapes.get_mut(port.name()).and_then(|sizes| sizes.first_mut()) {
+                *first = batch;
+            }
+        }
+        compiled(&[compiler], source, cache)
     };
     // SAFETY: by this function's own contract.
     unsafe { give(out, make) }

@@ -5,7 +5,9 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::PathBuf;
 use std::ptr;
 
-use netc_lib::{Element, Model, ModelOptions, OpenError, Port, RunError};
+#[cfg(feature = "compile")]
+use netc_lib::{Cache, Compiler, NetworkSource};
+use netc_lib::{Element, Model, ModelOptions, ModelSize, OpenError, Port, RunError};
 
 use crate::error::{Failure, Result, call, netc_status};
 
@@ -112,6 +114,9 @@ pub struct netc_tensor {
 #[allow(non_camel_case_types, reason = "C's names")]
 pub struct netc_model {
     pub(crate) model: Model,
+    /// What it is compiled of for other sizes.
+    #[cfg(feature = "compile")]
+    pub(crate) origin: Option<Origin>,
     /// Texts that end in a zero: of inputs, of outputs, of classes, and the name.
     inputs: Vec<CString>,
     outputs: Vec<CString>,
@@ -119,8 +124,17 @@ pub struct netc_model {
     name: CString,
 }
 
+/// Where a network comes from, how it is compiled, and where compiled models are kept.
+#[cfg(feature = "compile")]
+#[derive(Clone)]
+pub(crate) struct Origin {
+    pub source: NetworkSource,
+    pub compiler: Compiler,
+    pub cache: Option<Cache>,
+}
+
 impl netc_model {
-    pub(crate) fn new(model: Model) -> Self {
+    fn new(model: Model) -> Self {
         let text = |text: &str| CString::new(text.replace('\0', " ")).unwrap_or_default();
         let names = |ports: &[Port]| ports.iter().map(|port| text(port.name())).collect();
         Self {
@@ -128,8 +142,16 @@ impl netc_model {
             outputs: names(model.outputs()),
             labels: model.about().labels.iter().map(|label| text(label)).collect(),
             name: text(model.name()),
+            #[cfg(feature = "compile")]
+            origin: None,
             model,
         }
+    }
+
+    /// A model that was compiled here.
+    #[cfg(feature = "compile")]
+    pub(crate) fn of(model: Model, origin: Origin) -> Self {
+        Self { origin: Some(origin), ..Self::new(model) }
     }
 
     /// # Safety
@@ -161,12 +183,12 @@ pub(crate) unsafe fn path(what: &str, path: *const c_char) -> Result<PathBuf> {
 ///
 /// # Safety
 /// The pointer is null or leads to a place for a model.
-pub(crate) unsafe fn give(out: *mut *mut netc_model, make: impl FnOnce() -> Result<Model>) -> netc_status {
+pub(crate) unsafe fn give(out: *mut *mut netc_model, make: impl FnOnce() -> Result<netc_model>) -> netc_status {
     call(|| {
         // SAFETY: by this function's own contract.
         let out = unsafe { out.as_mut() }.ok_or_else(|| Failure::invalid("there is no place for the model"))?;
         *out = ptr::null_mut();
-        *out = Box::into_raw(Box::new(netc_model::new(make()?)));
+        *out = Box::into_raw(Box::new(make()?));
         Ok(())
     })
 }
@@ -194,7 +216,17 @@ pub unsafe extern "C" fn netc_model_open(
         // SAFETY: by this function's own contract.
         let (path, options) = unsafe { (self::path("the path", path)?, netc_options::read(options)?) };
         // SAFETY: as above: the caller vouches for the file.
-        unsafe { Model::open_with(path, options) }.map_err(of_opening)
+        let opened = unsafe { Model::open_with(&path, options) }.map_err(of_opening)?;
+        #[cfg(feature = "compile")]
+        let origin = {
+            let compiler = Compiler::new().options(options);
+            Some(Origin { source: NetworkSource::Compiled(path), compiler, cache: None })
+        };
+        Ok(netc_model {
+            #[cfg(feature = "compile")]
+            origin,
+            ..netc_model::new(opened)
+        })
     };
     // SAFETY: by this function's own contract.
     unsafe { give(out, make) }
@@ -219,7 +251,7 @@ pub unsafe extern "C" fn netc_model_open_bytes(
         let (bytes, options) =
             unsafe { (std::slice::from_raw_parts(bytes.cast(), size), netc_options::read(options)?) };
         // SAFETY: as above: the caller vouches for the bytes.
-        unsafe { Model::from_bytes(bytes, options) }.map_err(of_opening)
+        unsafe { Model::from_bytes(bytes, options) }.map(netc_model::new).map_err(of_opening)
     };
     // SAFETY: by this function's own contract.
     unsafe { give(out, make) }
@@ -297,6 +329,59 @@ pub unsafe extern "C" fn netc_model_output(model: *const netc_model, index: usiz
     })
 }
 
+/// How many sizes the model is compiled for (`netc compile --shapes`); 0 of a null pointer. Sizes that differ in the number of
+/// images alone are one. `netc_model_input` and `netc_model_output` tell of the first. Thread-safe.
+///
+/// # Safety
+/// `model` is null or a model that is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_size_count(model: *const netc_model) -> usize {
+    // SAFETY: by this function's own contract.
+    unsafe { netc_model::borrow(model) }.map_or(0, |model| model.model.sizes().len())
+}
+
+/// Tells of an input of one of the sizes. Thread-safe.
+///
+/// # Safety
+/// As for `netc_model_input`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_size_input(
+    model: *const netc_model,
+    size: usize,
+    index: usize,
+    out: *mut netc_port,
+) -> netc_status {
+    // SAFETY: by this function's own contract.
+    call(|| unsafe {
+        let model = netc_model::borrow(model)?;
+        tell("input", size_of(model, size)?.inputs(), &model.inputs, index, out)
+    })
+}
+
+/// Tells of an output of one of the sizes. Thread-safe.
+///
+/// # Safety
+/// As for `netc_model_input`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_size_output(
+    model: *const netc_model,
+    size: usize,
+    index: usize,
+    out: *mut netc_port,
+) -> netc_status {
+    // SAFETY: by this function's own contract.
+    call(|| unsafe {
+        let model = netc_model::borrow(model)?;
+        tell("output", size_of(model, size)?.outputs(), &model.outputs, index, out)
+    })
+}
+
+fn size_of(model: &netc_model, size: usize) -> Result<ModelSize<'_>> {
+    let count = model.model.sizes().len();
+    let wrong = || Failure::invalid(format!("there is no size {size}: there are {count}"));
+    model.model.sizes().nth(size).ok_or_else(wrong)
+}
+
 /// # Safety
 /// `out` is null or leads to a place for a port.
 unsafe fn tell(what: &str, ports: &[Port], names: &[CString], index: usize, out: *mut netc_port) -> Result<()> {
@@ -353,7 +438,8 @@ pub unsafe extern "C" fn netc_model_batch(model: *const netc_model) -> usize {
 const MAX_PORTS: usize = 64;
 
 /// Runs the model: one tensor for each input and output, in their order, of their elements and sizes. The first size may be
-/// any number of images, the same in all of them, where `netc_model_batch` is not 0.
+/// any number of images, the same in all of them, where `netc_model_batch` is not 0. Of a model that is compiled for several
+/// sizes, the inputs' sizes choose one.
 ///
 /// Inputs are read and outputs written where they are. After the first run on a thread, nothing is allocated. Thread-safe:
 /// several threads may run one model at once; each of them then computes on its own, but for one that has the model's
@@ -387,7 +473,7 @@ unsafe fn run(
         // Numbers of inputs that are no f32, kept for the next run.
         static WIDENED: RefCell<Vec<Vec<f32>>> = const { RefCell::new(vec![]) };
     }
-    let (model, batched) = (&model.model, model.model.batched().is_some());
+    let model = &model.model;
     for (what, given, wanted) in
         [("inputs", input_count, model.inputs().len()), ("outputs", output_count, model.outputs().len())]
     {
@@ -405,6 +491,19 @@ unsafe fn run(
     // SAFETY: by this function's own contract.
     let (inputs, outputs) =
         unsafe { (std::slice::from_raw_parts(inputs, input_count), std::slice::from_raw_parts(outputs, output_count)) };
+    let mut sizes = model.sizes();
+    let (several, first) = (sizes.len() > 1, sizes.next().ok_or_else(|| Failure::invalid("the model has no size"))?);
+    let is_odd = |(port, tensor): (&Port, &netc_tensor)| tensor.shape.is_null() || tensor.rank != port.shape().len();
+    // What is wrong with an odd one is told by comparing it with a port.
+    let model = match !several || model.inputs().iter().zip(inputs).any(is_odd) {
+        true => first,
+        false => {
+            // SAFETY: a tensor has as many sizes as its rank says, by this function's own contract.
+            let shape = |tensor: &netc_tensor| unsafe { std::slice::from_raw_parts(tensor.shape, tensor.rank) };
+            model.size(inputs.iter().map(shape)).map_err(of_running)?
+        }
+    };
+    let batched = model.batched().is_some();
     WIDENED.with(|widened| {
         let mut widened = widened.borrow_mut();
         if widened.len() < input_count {

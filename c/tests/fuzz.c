@@ -52,17 +52,27 @@ int main(void) {
     netc_model *model = NULL;
     netc_compile_options options = {0};
     options.run.threads = 1;
+    /* Programs for two sizes of pictures and two numbers of images: the sizes of the tensors choose. */
+    const netc_picture_size pictures[] = {{5, 6}, {9, 4}};
+    const size_t batches[] = {1, 2};
+    options.pictures = pictures;
+    options.picture_count = 2;
+    options.batches = batches;
+    options.batch_count = 2;
     if (netc_model_compile_text(SPEC, &options, &model) != NETC_OK) {
         fprintf(stderr, "%s\n", netc_last_error());
         return 1;
     }
-    netc_port ports[3];
-    netc_model_input(model, 0, &ports[0]);
-    netc_model_output(model, 0, &ports[1]);
-    netc_model_output(model, 1, &ports[2]);
+    netc_port of_size[2][3];
+    for (size_t size = 0; size < 2; size++) {
+        netc_model_size_input(model, size, 0, &of_size[size][0]);
+        netc_model_size_output(model, size, 0, &of_size[size][1]);
+        netc_model_size_output(model, size, 1, &of_size[size][2]);
+    }
     int computed = 0, refused = 0;
     for (int round = 0; round < 20000; round++) {
         size_t images = 1 + draw(3), shapes[3][8] = {{0}}, counts[3];
+        const netc_port *ports = of_size[draw(2)];
         netc_tensor tensors[3];
         int right = 1;
         for (int i = 0; i < 3; i++) {

@@ -79,6 +79,24 @@ fn examples_in_c_and_cpp() {
 }
 
 #[test]
+fn a_picture_is_read_and_classified_in_cpp() {
+    let made = tempfile::tempdir().unwrap();
+    let example = folder().parent().unwrap().join("examples/classify_ppm");
+    let cpp = program(made.path(), "c++", &["-std=c++17"], &example.join("classify_ppm.cpp"));
+    let picture = example.join("seven.pgm");
+    let said = run(&cpp, &["models/digits/digits.net", picture.to_str().unwrap(), "0.1307", "0.3081"]);
+    let (share, label) = said.lines().next().unwrap().split_once('%').unwrap();
+    assert!(label.trim() == "seven" && share.trim().parse::<f64>().unwrap() > 90.0, "{said}");
+    let cut = made.path().join("cut.pgm");
+    for bytes in [&b"P5 28 28 255\n"[..], b"P5 28", b"P3 1 1 255\n0", b"P5 0 4 255\n", b"P5 99999999999 9 255\n"] {
+        std::fs::write(&cut, bytes).unwrap();
+        let mut command = Command::new(&cpp);
+        command.arg("models/digits/digits.net").arg(&cut).current_dir(folder().parent().unwrap());
+        assert_eq!(command.output().unwrap().status.code(), Some(1));
+    }
+}
+
+#[test]
 fn wrong_tensors_do_no_harm() {
     let made = tempfile::tempdir().unwrap();
     let flags = ["-std=c11", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];

@@ -56,6 +56,113 @@ static const char *const SPEC =
     "    output mean\n"
     "}\n";
 
+static const char *const PICTURES =
+    "netc 1\n"
+    "model pictures {\n"
+    "    input image: f32[N, 3, 8, 8]\n"
+    "    conv(4, 3, pad = 1)\n"
+    "    relu\n"
+    "    global_avg_pool\n"
+    "    flatten\n"
+    "    output mean\n"
+    "}\n";
+
+/* Several sizes in one model, one that is compiled for when it is asked for, and a cache. */
+static void sizes(const char *saved) {
+    static float image[6 * 3 * 12 * 16], mean[6 * 4], again[6 * 4];
+    for (int i = 0; i < 6 * 3 * 12 * 16; i++) {
+        image[i] = (float)(i % 13) / 6.0f - 1.0f;
+    }
+    const netc_picture_size pictures[] = {{8, 8}, {12, 16}};
+    const size_t batches[] = {1, 4};
+    netc_compile_options options = {0};
+    options.run.threads = 1;
+    options.strict = 1;
+    options.pictures = pictures;
+    options.picture_count = 2;
+    options.batches = batches;
+    options.batch_count = 2;
+    netc_model *model = NULL, *other = NULL;
+    EXPECT(netc_model_compile_text(PICTURES, &options, &model) == NETC_OK);
+    EXPECT(netc_model_size_count(model) == 2 && netc_model_size_count(NULL) == 0);
+    netc_port port;
+    EXPECT(netc_model_size_input(model, 1, 0, &port) == NETC_OK && port.shape[2] == 12 && port.shape[3] == 16);
+    EXPECT(netc_model_size_output(model, 1, 0, &port) == NETC_OK && port.rank == 2 && port.shape[1] == 4);
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_size_input(model, 2, 0, &port), "there is no size 2");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_size_output(model, 0, 1, &port), "there is no output 1");
+    size_t shape[] = {6, 3, 12, 16}, mean_shape[] = {6, 4};
+    netc_tensor in = {image, shape, 4, NETC_F32}, out = {mean, mean_shape, 2, NETC_F32};
+    EXPECT(netc_model_run(model, &in, 1, &out, 1) == NETC_OK);
+    /* Nothing is allocated once both programs have run. */
+    counting = 1;
+    for (int i = 0; i < 100; i++) {
+        EXPECT(netc_model_run(model, &in, 1, &out, 1) == NETC_OK);
+    }
+    counting = 0;
+    EXPECT(allocations == 0);
+    shape[2] = 10;
+    FAILS(NETC_BAD_TENSOR, netc_model_run(model, &in, 1, &out, 1), "image [N,3,8,8]; image [N,3,12,16]");
+    in.shape = NULL;
+    FAILS(NETC_BAD_TENSOR, netc_model_run(model, &in, 1, &out, 1), "null pointer");
+    in.shape = shape;
+    in.rank = 3;
+    FAILS(NETC_BAD_TENSOR, netc_model_run(model, &in, 1, &out, 1), "3 axes, the model 4");
+    in.rank = 4;
+    EXPECT(netc_model_save(model, saved) == NETC_OK);
+
+    /* Another size, from what was compiled here. */
+    const size_t wanted[] = {1, 3, 10, 16};
+    const netc_shape asked = {"image", wanted, 4}, unknown = {"picture", wanted, 4}, nameless = {NULL, wanted, 4};
+    EXPECT(netc_model_compile_for(model, &asked, 1, &other) == NETC_OK);
+    EXPECT(netc_model_run(other, &in, 1, &out, 1) == NETC_OK);
+    netc_model *none = model;
+    FAILS(NETC_BAD_NETWORK, netc_model_compile_for(model, &unknown, 1, &none), "the inputs are image");
+    EXPECT(none == NULL);
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_for(model, &nameless, 1, &none), "null pointer");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_for(model, NULL, 1, &none), "null pointer");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_for(NULL, &asked, 1, &none), "null pointer");
+    netc_model_free(model);
+    netc_model_free(other);
+
+    /* The same options by shapes, and the cache. */
+    static char folder[4096];
+    EXPECT(snprintf(folder, sizeof(folder), "%s.cache", saved) > 0);
+    netc_compile_options cached = {0};
+    cached.run.threads = 1;
+    cached.strict = 1;
+    cached.shapes = &asked;
+    cached.shape_count = 1;
+    cached.cache = folder;
+    for (int i = 0; i < 2; i++) {
+        EXPECT(netc_model_compile_text(PICTURES, &cached, &model) == NETC_OK);
+        netc_tensor result = {again, mean_shape, 2, NETC_F32};
+        EXPECT(netc_model_run(model, &in, 1, &result, 1) == NETC_OK);
+        EXPECT(memcmp(mean, again, sizeof(mean)) == 0);
+        netc_model_free(model);
+    }
+    cached.cache = saved; /* a file */
+    FAILS(NETC_IO, netc_model_compile_text(PICTURES, &cached, &model), "the cache");
+    netc_compile_options wrong = options;
+    wrong.batch_count = 1000000;
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(PICTURES, &wrong, &model), "1000000");
+    const size_t zero[] = {0};
+    wrong = options;
+    wrong.batches = zero;
+    wrong.batch_count = 1;
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(PICTURES, &wrong, &model), "batch is 0");
+    wrong = options;
+    wrong.pictures = NULL;
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(PICTURES, &wrong, &model), "null pointer");
+
+    /* A file of several sizes; what is not in it is compiled again from the texts within. */
+    EXPECT(netc_model_open(saved, NULL, &model) == NETC_OK);
+    EXPECT(netc_model_size_count(model) == 2);
+    EXPECT(netc_model_compile_for(model, &asked, 1, &other) == NETC_OK);
+    EXPECT(netc_model_run(other, &in, 1, &out, 1) == NETC_OK);
+    netc_model_free(other);
+    netc_model_free(model);
+}
+
 int main(int argc, char **argv) {
     EXPECT(argc == 2);
     EXPECT(netc_abi_version() == NETC_ABI_VERSION);
@@ -170,6 +277,7 @@ int main(int argc, char **argv) {
     netc_model_free(model);
     FAILS(NETC_BAD_MODEL, netc_model_open_bytes(bytes, size / 2, NULL, &model), "memory");
     free(bytes);
+    sizes(argv[1]);
     puts("all good");
     return 0;
 }

@@ -18,7 +18,8 @@ from __future__ import annotations
 import os
 import typing
 
-from . import _netc
+from . import _requirements  # isort: skip (before the native part, which needs what is asked for)
+from . import _errors, _netc
 from ._commands import Quantized, Training, quantize, stats, train, verify
 from ._netc import Model, ModelError, NetcError, Port, SpecError, WeightsError, __version__
 
@@ -63,10 +64,11 @@ def compile(
     weights: Path | Sequence[Path] | None = None,
     model: str | None = None,
     set: Mapping[str, Setting] | None = None,
-    batch: int = 1,
+    batch: int | Sequence[int] = 1,
     threads: int = 0,
     seed: int | None = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, int | Sequence[int]] | None = None,
+    sizes: Sequence[tuple[int, int]] | None = None,
     until: str | Sequence[str] | None = None,
     from_: str | Sequence[str] | None = None,
     precision: str = "f32",
@@ -74,6 +76,8 @@ def compile(
     target: str = "host",
     allow_missing: bool = False,
     allow_extra: bool = False,
+    cache: Path | None = None,
+    cache_size: int | None = None,
 ) -> Model:
     """Compiles a network for this CPU.
 
@@ -84,9 +88,13 @@ def compile(
         model: Which model of a text that holds several.
         set: Values of the model's parameters.
         batch: Images that are computed at once. A model takes any number of images, in such batches, unless it mixes them.
+            Of several numbers, `[1, 4, 16]`, runs choose those that take the least time.
         threads: Threads of a run; 0 is one for each CPU.
         seed: Initialises the weights by this seed, whatever files there are.
-        shapes: Whole shapes of an ONNX model's inputs, where it leaves sizes open.
+        shapes: Whole shapes of inputs, where an ONNX model leaves sizes open or in place of those that a text states; or
+            sizes that an ONNX model names: `{"height": 320}`.
+        sizes: Heights and widths of pictures, in pixels, that one model is compiled for, with the weights once; runs choose
+            by their arrays.
         until: Labels of values that become the outputs; what comes after them is left out.
         from_: Labels of values that become inputs; what comes before them is left out.
         precision: "f32", "bf16" or "fastest-within=TOLERANCE".
@@ -94,6 +102,8 @@ def compile(
         target: The CPU to compile for; a model for another one cannot be run here.
         allow_missing: Weights that the file lacks keep their initial values.
         allow_extra: The file may have tensors that the network does not have.
+        cache: A folder, of this user alone, in which compiled models are kept, and looked for before anything is compiled.
+        cache_size: Bytes that the folder may take; 4 GiB otherwise. What was not used for the longest time goes.
 
     Raises:
         SpecError: Mistakes in the text; `diagnostics` has each of them as data.
@@ -115,10 +125,11 @@ def compile(
         weights=_listed(weights),
         model=model,
         set=None if set is None else dict(set),
-        batch=batch,
+        batch=[batch] if isinstance(batch, int) else list(batch),
         threads=threads,
         seed=seed,
-        shapes=None if shapes is None else {name: list(sizes) for name, sizes in shapes.items()},
+        shapes=None if shapes is None else dict(shapes),
+        sizes=[] if sizes is None else list(sizes),
         until=_listed(until),
         from_=_listed(from_),
         precision=precision,
@@ -126,6 +137,8 @@ def compile(
         target=target,
         allow_missing=allow_missing,
         allow_extra=allow_extra,
+        cache=cache,
+        cache_size=cache_size,
     )
 
 

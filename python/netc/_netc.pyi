@@ -15,6 +15,9 @@ _Array = numpy.typing.NDArray[numpy.float32]
 class NetcError(Exception):
     """What netc refuses or cannot do."""
 
+    def _repr_html_(self) -> str: ...
+    def _render_traceback_(self) -> list[str]: ...
+
 class SpecError(NetcError):
     """Mistakes in a network's text."""
 
@@ -50,6 +53,12 @@ class Model:
     def inputs(self) -> list[Port]: ...
     @property
     def outputs(self) -> list[Port]: ...
+    @property
+    def sizes(self) -> list[dict[str, list[int]]]:
+        """The shapes of the inputs, of each size that the model is compiled for."""
+    @property
+    def batches(self) -> list[int]:
+        """Images that are computed at once by each program of the first size, among which runs choose."""
     @property
     def labels(self) -> list[str]:
         """Names of the classes; empty where they are not known."""
@@ -98,10 +107,11 @@ def compile(
     weights: Sequence[_Path] = ...,
     model: str | None = ...,
     set: Mapping[str, Any] | None = ...,
-    batch: int = ...,
+    batch: Sequence[int] = ...,
     threads: int = ...,
     seed: int | None = ...,
-    shapes: Mapping[str, Sequence[int]] | None = ...,
+    shapes: Mapping[str, int | Sequence[int]] | None = ...,
+    sizes: Sequence[tuple[int, int]] = ...,
     until: Sequence[str] = ...,
     from_: Sequence[str] = ...,
     precision: str = ...,
@@ -109,6 +119,8 @@ def compile(
     target: str = ...,
     allow_missing: bool = ...,
     allow_extra: bool = ...,
+    cache: _Path | None = ...,
+    cache_size: int | None = ...,
 ) -> Model: ...
 def load(path: _Path, threads: int = ..., copy_weights: bool = ...) -> Model: ...
 def load_bytes(data: bytes, threads: int = ...) -> Model: ...

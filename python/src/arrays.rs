@@ -164,7 +164,7 @@ pub(crate) fn existing<'py>(array: &Bound<'py, PyAny>, axis: usize, count: usize
     let py = array.py();
     let entries = PySlice::new(py, 0, count as isize, 1);
     let index = (0..axis).map(|_| PySlice::full(py)).chain([entries]);
-    array.get_item(PyTuple::new(py, index)?)
+    array.get_item(PyTuple::new(py, index.collect::<Vec<_>>())?)
 }
 
 /// Where an output is written: what the caller gave, or a new array.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use netc::{Compiler, ModelOptions, NetworkSource, Phase, Target, Value};
+use netc::{Cache, Compiler, ModelOptions, NetworkSource, Phase, Target, Value};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict};
@@ -13,8 +13,9 @@ use crate::model::Model;
 
 /// Compiles a network.
 #[pyfunction]
-#[pyo3(signature = (source, *, weights=vec![], model=None, set=None, batch=1, threads=0, seed=None, shapes=None, until=vec![],
-    from_=vec![], precision="f32", strict=false, target="host", allow_missing=false, allow_extra=false))]
+#[pyo3(signature = (source, *, weights=vec![], model=None, set=None, batch=vec![1], threads=0, seed=None, shapes=None,
+    sizes=vec![], until=vec![], from_=vec![], precision="f32", strict=false, target="host", allow_missing=false,
+    allow_extra=false, cache=None, cache_size=None))]
 #[allow(clippy::too_many_arguments, reason = "each is a setting that Python names")]
 pub(crate) fn compile(
     py: Python<'_>,
@@ -22,10 +23,11 @@ pub(crate) fn compile(
     weights: Vec<PathBuf>,
     model: Option<String>,
     set: Option<&Bound<'_, PyDict>>,
-    batch: usize,
+    batch: Vec<usize>,
     threads: usize,
     seed: Option<u64>,
     shapes: Option<&Bound<'_, PyDict>>,
+    sizes: Vec<[usize; 2]>,
     until: Vec<String>,
     from_: Vec<String>,
     precision: &str,
@@ -33,12 +35,18 @@ pub(crate) fn compile(
     target: &str,
     allow_missing: bool,
     allow_extra: bool,
+    cache: Option<PathBuf>,
+    cache_size: Option<u64>,
 ) -> PyResult<Model> {
-    if !(1..=65536).contains(&batch) {
-        return Err(PyValueError::new_err(format!("batch is a number from 1 to 65536, not {batch}")));
+    if let Some(wrong) = batch.iter().find(|images| !(1..=65536).contains(*images)) {
+        return Err(PyValueError::new_err(format!("batch is a number from 1 to 65536, not {wrong}")));
+    }
+    let Some(&first) = batch.first() else { return Err(PyValueError::new_err("batch lists no number")) };
+    if batch.len() * sizes.len().max(1) > MAX_PROGRAMS {
+        return Err(PyValueError::new_err(format!("a model is compiled for at most {MAX_PROGRAMS} sizes at once")));
     }
     let mut compiler = Compiler { model, phase: Phase::Infer, allow_missing, allow_extra, ..Compiler::new() };
-    compiler = compiler.batch(batch).options(options(threads)?);
+    compiler = compiler.batch(first).options(options(threads)?);
     compiler.part.until = until;
     compiler.part.from = from_;
     compiler.plan.strict = strict;
@@ -48,7 +56,9 @@ pub(crate) fn compile(
         compiler = compiler.set(name.extract::<String>()?, setting(&value)?);
     }
     for (name, dims) in shapes.into_iter().flatten() {
-        compiler = compiler.shape(name.extract::<String>()?, dims.extract::<Vec<usize>>()?);
+        // One number is a size that an ONNX model names.
+        let dims = dims.extract::<usize>().map(|size| vec![size]).or_else(|_| dims.extract::<Vec<usize>>())?;
+        compiler = compiler.shape(name.extract::<String>()?, dims);
     }
     if let Some(seed) = seed {
         compiler = compiler.seed(seed);
@@ -57,9 +67,27 @@ pub(crate) fn compile(
         compiler = compiler.weights(file);
     }
     let source = source_of(source)?;
-    let made = py.detach(|| source.compile(&compiler)).map_err(|e| errors::of_compiling(py, &e))?;
-    Ok(Model::compiled(made, compiler, source, threads))
+    let cache = cache.map(Cache::open).transpose().map_err(|e| errors::of_compiling(py, &e))?;
+    let cache = cache.map(|cache| cache_size.map_or(cache.clone(), |bytes| cache.limited_to(bytes)));
+    let pictures: Vec<Option<[usize; 2]>> = match &sizes[..] {
+        [] => vec![None],
+        sizes => sizes.iter().copied().map(Some).collect(),
+    };
+    let with = |pictures: Option<[usize; 2]>| {
+        let compiler = &compiler;
+        batch.iter().map(move |&images| Compiler { pictures, batch: images, ..compiler.clone() })
+    };
+    let compilers: Vec<Compiler> = pictures.into_iter().flat_map(with).collect();
+    let made = py.detach(|| match &cache {
+        Some(cache) => source.compile_cached(&compilers, cache),
+        None => source.compile_sizes(&compilers),
+    });
+    let made = made.map_err(|e| errors::of_compiling(py, &e))?;
+    Ok(Model::compiled(made, compiler, source, cache, threads))
 }
+
+/// Programs of one model are no more.
+const MAX_PROGRAMS: usize = 64;
 
 /// Where a network comes from. A path-like object is a file; a string is one, too, unless it is a text of several lines or
 /// begins as texts do.
@@ -117,7 +145,7 @@ pub(crate) fn load(py: Python<'_>, path: PathBuf, threads: usize, copy_weights: 
     // SAFETY: whoever calls `netc.load` vouches for the file as for a module that is imported; its text says so.
     let opened = py.detach(|| unsafe { netc::Model::open_with(&path, options) });
     match opened {
-        Ok(model) => Ok(Model::new(model, Some(absolute(&path)), threads)),
+        Ok(model) => Ok(Model::loaded(model, absolute(&path), options, threads)),
         Err(error) if !path.exists() => Err(pyo3::exceptions::PyFileNotFoundError::new_err(error.to_string())),
         Err(error) => Err(errors::of_opening(&error)),
     }
@@ -136,7 +164,7 @@ pub(crate) fn load_bytes(py: Python<'_>, data: &Bound<'_, PyBytes>, threads: usi
     let (bytes, options) = (data.as_bytes(), options(threads)?);
     // SAFETY: as in `load`: a compiled model is a program, and the caller vouches for it.
     let opened = py.detach(|| unsafe { netc::Model::from_bytes(bytes, options) });
-    Ok(Model::new(opened.map_err(|e| errors::of_opening(&e))?, None, threads))
+    Ok(Model::new(opened.map_err(|e| errors::of_opening(&e))?, threads))
 }
 
 /// Does what the command line `netc ARGS…` does, and gives its exit code.

@@ -62,6 +62,7 @@ fn with_diagnostics(py: Python<'_>, error: &Error, text: &str) -> PyResult<PyErr
     }
     let exception = SpecError::new_err(text.to_string());
     exception.value(py).setattr("diagnostics", diagnostics)?;
+    exception.value(py).setattr("_coloured", render::error_text(error, true, WIDTH))?;
     Ok(exception)
 }
 
@@ -76,6 +77,7 @@ pub(crate) fn of_running(error: &RunError) -> PyErr {
         RunError::Count { .. }
         | RunError::Size { .. }
         | RunError::Shape { .. }
+        | RunError::NoSize { .. }
         | RunError::Batch { .. }
         | RunError::OneBatch { .. } => PyValueError::new_err(error.to_string()),
         RunError::TooLarge { .. } | RunError::Memory(_) => pyo3::exceptions::PyMemoryError::new_err(error.to_string()),

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use netc::{Compiler, Element, Images, ModelsBySize, NetworkSource, Picture, Preprocess, classes};
+use netc::{
+    Cache, Compiler, Element, Images, ModelOptions, ModelSize, ModelsBySize, NetworkSource, Picture, Preprocess,
+    classes,
+};
 use numpy::{PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyKeyError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -43,7 +46,7 @@ impl Port {
 #[pyclass(frozen, module = "netc")]
 pub(crate) struct Model {
     model: Arc<netc::Model>,
-    /// Models of the same network for inputs of other sizes, where it was compiled here.
+    /// Models of the same network for inputs of other sizes, where it is known what it was made of.
     by_size: Option<Arc<ModelsBySize>>,
     /// The compiled file that it was loaded from.
     file: Option<PathBuf>,
@@ -54,21 +57,39 @@ pub(crate) struct Model {
 const SIZES_KEPT: usize = 8;
 
 impl Model {
-    pub(crate) fn new(model: netc::Model, file: Option<PathBuf>, threads: usize) -> Self {
-        Self { model: Arc::new(model), by_size: None, file, threads }
+    /// A model of bytes, of which nothing else is known.
+    pub(crate) fn new(model: netc::Model, threads: usize) -> Self {
+        Self { model: Arc::new(model), by_size: None, file: None, threads }
+    }
+
+    /// A model of a compiled file, which is compiled again where inputs have other sizes, if what the file says of its
+    /// weights is still true.
+    pub(crate) fn loaded(model: netc::Model, file: PathBuf, options: ModelOptions, threads: usize) -> Self {
+        let compiler = Compiler::new().batch(model.batch()).options(options);
+        let source = NetworkSource::Compiled(file.clone());
+        Self { file: Some(file), ..Self::compiled(model, compiler, source, None, threads) }
     }
 
     /// A model that is compiled again where inputs have other sizes.
-    pub(crate) fn compiled(model: netc::Model, compiler: Compiler, source: NetworkSource, threads: usize) -> Self {
+    pub(crate) fn compiled(
+        model: netc::Model,
+        compiler: Compiler,
+        source: NetworkSource,
+        cache: Option<Cache>,
+        threads: usize,
+    ) -> Self {
         let model = Arc::new(model);
-        let by_size = Some(Arc::new(ModelsBySize::new(compiler, source, &model, SIZES_KEPT)));
+        let by_size = Some(Arc::new(ModelsBySize::new(compiler, source, &model, SIZES_KEPT).cached(cache)));
         Self { model, by_size, file: None, threads }
     }
 
     /// The model for arrays of these sizes: this one, or one that is compiled for them.
     fn for_sizes(&self, py: Python<'_>, arrays: &[Bound<'_, PyUntypedArray>]) -> PyResult<Arc<netc::Model>> {
-        let Some(by_size) = &self.by_size else { return Ok(self.model.clone()) };
         let ports = self.model.inputs();
+        if self.model.sizes().len() > 1 && self.model.size(arrays.iter().map(|array| array.shape())).is_ok() {
+            return Ok(self.model.clone());
+        }
+        let Some(by_size) = &self.by_size else { return Ok(self.model.clone()) };
         let are_images = ports.iter().zip(arrays).all(|(port, array)| array.ndim() == port.shape().len());
         let has_other = ports.iter().zip(arrays).any(|(port, array)| array.shape().get(1..) != port.shape().get(1..));
         let are_none = arrays.iter().any(|array| array.shape().contains(&0));
@@ -79,7 +100,9 @@ impl Model {
         py.detach(|| by_size.model(&shapes)).map_err(|error| {
             let cause = errors::of_compiling(py, &error);
             let sizes = shapes.iter().map(|shape| format!("{shape:?}")).collect::<Vec<_>>().join(", ");
-            let refused = PyValueError::new_err(format!("{} cannot take {sizes}: {cause}", self.model.name()));
+            let there = self.model.sizes().map(|size| size.to_string()).collect::<Vec<_>>().join("; ");
+            let message = format!("{} cannot take {sizes}: {cause}. It is compiled for {there}", self.model.name());
+            let refused = PyValueError::new_err(message);
             refused.set_cause(py, Some(cause));
             refused
         })
@@ -100,7 +123,8 @@ impl Model {
         let given: PyResult<Vec<_>> =
             ports.iter().zip(&given).map(|(port, object)| arrays::as_array(port, object)).collect();
         let given = given?;
-        let model = &self.for_sizes(py, &given)?;
+        let whole = self.for_sizes(py, &given)?;
+        let model = &size_for(&whole, &given)?;
         let batched = model.batched();
         let mut inputs = vec![];
         let mut images = None;
@@ -129,7 +153,7 @@ impl Model {
         let first = |index: usize| outputs[index].readonly().as_slice().ok().and_then(|values| values.first().copied());
         let existing = |(port, array): (&netc::Port, &Bound<'py, PyArrayDyn<f32>>)| {
             let array = arrays::as_element(port, array.clone())?;
-            match model.counted(port, |index| first(index).unwrap_or(0.0)) {
+            match whole.counted(port, |index| first(index).unwrap_or(0.0)) {
                 Some((rows, count)) => arrays::existing(&array, rows.axis, rows.dims(port.shape(), count)[rows.axis]),
                 None => Ok(array),
             }
@@ -190,6 +214,26 @@ impl Model {
         });
         let values = py.detach(|| picture.prepare(&steps, shape)).map_err(|e| errors::of_picture(&e))?;
         Ok((values, shape))
+    }
+}
+
+/// Of a model's sizes the one of the arrays, which the first is where there is one only: whoever takes the arrays says what is
+/// wrong with them.
+fn size_for<'m>(model: &'m netc::Model, arrays: &[Bound<'_, PyUntypedArray>]) -> PyResult<ModelSize<'m>> {
+    let mut sizes = model.sizes();
+    match (sizes.len(), sizes.next()) {
+        (1, Some(only)) => Ok(only),
+        (_, first) => {
+            // A single image may lack the first axis.
+            let whole =
+                |array: &Bound<'_, PyUntypedArray>, port: &netc::Port| match array.ndim() + 1 == port.shape().len() {
+                    true => [&[1], array.shape()].concat(),
+                    false => array.shape().to_vec(),
+                };
+            let ports = first.map_or(&[][..], |size| size.inputs());
+            let shapes: Vec<Vec<usize>> = arrays.iter().zip(ports).map(|(array, port)| whole(array, port)).collect();
+            model.size(shapes.iter().map(Vec::as_slice)).map_err(|e| errors::of_running(&e))
+        }
     }
 }
 
@@ -259,6 +303,23 @@ impl Model {
     #[getter]
     fn outputs(&self) -> Vec<Port> {
         self.model.outputs().iter().map(Port::of).collect()
+    }
+
+    /// The shapes of the inputs by name, of each size that the model is compiled for.
+    #[getter]
+    fn sizes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let sizes = self.model.sizes().map(|size| {
+            let shapes = PyDict::new(py);
+            size.inputs().iter().try_for_each(|port| shapes.set_item(port.name(), port.shape().to_vec()))?;
+            Ok(shapes)
+        });
+        PyList::new(py, sizes.collect::<PyResult<Vec<_>>>()?)
+    }
+
+    /// Images that are computed at once by each program of the first size, among which runs choose.
+    #[getter]
+    fn batches(&self) -> Vec<usize> {
+        self.model.sizes().next().map_or(vec![], |size| size.batches().collect())
     }
 
     /// Names of the classes; empty where they are not known.
@@ -382,7 +443,7 @@ impl Model {
     fn _repr_html_(&self) -> String {
         let cell = |text: &str| format!("<td>{}</td>", escaped(text));
         let row = |cells: &[&str]| format!("<tr>{}</tr>", cells.iter().map(|text| cell(text)).collect::<String>());
-        let port = |what: &str, port: &netc::Port| row(&[what, port.name(), &self.sizes(port), ""]);
+        let port = |what: &str, port: &netc::Port| row(&[what, port.name(), &self.port_sizes(port), ""]);
         let ports = self.model.inputs().iter().map(|p| port("input", p));
         let ports = ports.chain(self.model.outputs().iter().map(|p| port("output", p)));
         let step =
@@ -411,7 +472,7 @@ impl Model {
 
     fn __repr__(&self) -> String {
         let ports = |ports: &[netc::Port]| {
-            let shown = |port: &netc::Port| format!("{}: {}", port.name(), self.sizes(port));
+            let shown = |port: &netc::Port| format!("{}: {}", port.name(), self.port_sizes(port));
             ports.iter().map(shown).collect::<Vec<_>>().join(", ")
         };
         format!(
@@ -432,7 +493,7 @@ impl Model {
 
 impl Model {
     /// Sizes with `N` for the number of images.
-    fn sizes(&self, port: &netc::Port) -> String {
+    fn port_sizes(&self, port: &netc::Port) -> String {
         let mut sizes: Vec<String> = port.shape().iter().map(usize::to_string).collect();
         if let (Some(Images::Independent { .. }), Some(first)) = (self.model.images(), sizes.first_mut()) {
             *first = "N".into();

@@ -257,6 +257,73 @@ def test_other_sizes_are_compiled_for() -> None:
         netc.compile(DIGITS / "digits.net", until="fc", from_="layer3.1")(image(0, 1, 64, 28, 29))
 
 
+PICTURES = """netc 1
+model any {
+    input image: f32[N, 3, 16, 16]
+    conv(4, 3, pad = 1)  relu
+    global_avg_pool  flatten
+    linear(2)
+    output y
+}
+"""
+
+
+def test_one_model_of_several_sizes(tmp_path: pathlib.Path) -> None:
+    model = netc.compile(PICTURES, seed=1, sizes=[(16, 16), (24, 40)], batch=[1, 4], threads=1)
+    assert model.sizes == [{"image": [1, 3, 16, 16]}, {"image": [1, 3, 24, 40]}] and model.batches == [1, 4]
+    small, large = image(1, 6, 3, 16, 16), image(2, 3, 3, 24, 40)
+    alone = netc.compile(PICTURES, seed=1, shapes={"image": [1, 3, 24, 40]})
+    np.testing.assert_allclose(model(large), alone(large), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(model(large[1])[0], model(large[1:2])[0])
+    assert model(small).shape == (6, 2)
+    path = tmp_path / "any.netc"
+    model.save(path)
+    for other in [netc.load(path), pickle.loads(pickle.dumps(model)), pickle.loads(pickle.dumps(netc.load(path)))]:
+        assert other.sizes == model.sizes
+        np.testing.assert_array_equal(other(large), model(large))
+    # The file's texts say what it was made of.
+    assert netc.load(path)(image(3, 1, 3, 20, 20)).shape == (1, 2)
+    by_bytes = pickle.loads(pickle.dumps(model))
+    with pytest.raises(ValueError, match=r"image \[N,3,16,16\]; image \[N,3,24,40\], not for \[1, 3, 20, 20\]"):
+        by_bytes(image(3, 1, 3, 20, 20))
+    with pytest.raises(netc.NetcError, match="two of its programs are for the same sizes"):
+        netc.compile(PICTURES, seed=1, sizes=[(16, 16), (16, 16)])
+    with pytest.raises(ValueError, match="batch lists no number"):
+        netc.compile(PICTURES, batch=[])
+
+
+def test_a_cache_keeps_what_is_compiled(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "cache"
+    first = netc.compile(PICTURES, seed=1, cache=folder)
+    made = sorted(path.name for path in folder.iterdir())
+    second = netc.compile(PICTURES, seed=1, cache=folder)
+    x = image(1, 2, 3, 16, 16)
+    np.testing.assert_array_equal(first(x), second(x))
+    assert sorted(path.name for path in folder.iterdir()) == made and len(made) == 2
+    assert second(image(2, 1, 3, 32, 16)).shape == (1, 2) and len(list(folder.iterdir())) == 4
+    folder.chmod(0o777)
+    with pytest.raises(netc.NetcError, match="others may write to it"):
+        netc.compile(PICTURES, seed=1, cache=folder)
+
+
+def test_mistakes_have_colours_in_a_notebook() -> None:
+    with pytest.raises(netc.SpecError) as caught:
+        netc.compile("netc 1\nmodel m { input x: f32[N, 3, 8, 8]  conv2d(3)  output <y }\n")
+    shown = caught.value._repr_html_()
+    assert shown.startswith("<pre>") and "<span style=" in shown and "&lt;y" in shown and "\x1b" not in shown
+    assert any("\x1b[" in line for line in caught.value._render_traceback_())
+    with pytest.raises(netc.NetcError) as plain:
+        netc.compile(PICTURES, cache=DIGITS / "digits.net")
+    shown = plain.value._repr_html_()
+    assert shown.startswith("<pre>") and "the cache " in shown
+
+
+def test_an_old_numpy_is_refused_in_words() -> None:
+    code = "import numpy; numpy.__version__ = '1.19.5'; import netc"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.returncode == 1 and "ImportError: netc needs NumPy 1.23 or newer, this is 1.19.5" in ran.stderr
+
+
 def test_whole_numbers_and_truth_values() -> None:
     text = """netc 1
     model ids {

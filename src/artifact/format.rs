@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Eight bytes that no text and no other format begins with. As in PNG, the line endings reveal a
 /// transfer that took the file for text.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89NETC\r\n\x1a";
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 /// Sections begin at multiples of this; so does the operating system's unit of protection.
 pub(crate) const PAGE: u64 = 4096;
 /// The weights have a checksum for each block of this many bytes.

@@ -21,7 +21,7 @@ use crate::tensor::{Element, Rows};
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "compile")]
-use super::Weights;
+use super::{About, Program, Texts, Weights};
 
 /// What a thread's control register of the floating-point unit has set while it runs steps, by Rust's name of the
 /// architecture: of MXCSR flush-to-zero and denormals-are-zero, of FPCR FZ.
@@ -274,6 +274,41 @@ pub(crate) struct Image {
     pub code: Vec<u8>,
     /// Packed weights, 64-byte aligned within the section.
     pub weights: Weights,
+}
+
+/// Programs of one network for several sizes of its inputs, which share code and weights: what becomes one file, or a model
+/// in memory.
+#[cfg(feature = "compile")]
+pub(crate) struct Bundle {
+    pub programs: Vec<Program>,
+    /// Of each program.
+    pub texts: Vec<Texts>,
+    pub code: Vec<u8>,
+    pub weights: Weights,
+}
+
+/// What the code of each program begins at multiples of: more than its constants and functions ask for.
+#[cfg(feature = "compile")]
+const CODE_ALIGNMENT: usize = 4096;
+
+#[cfg(feature = "compile")]
+impl Bundle {
+    pub(crate) fn new(image: Image, about: About, texts: Texts) -> Self {
+        let Image { manifest, code, weights } = image;
+        Self { programs: vec![Program { manifest, about }], texts: vec![texts], code, weights }
+    }
+
+    /// Adds a program. The image's weights begin with those of the programs before, in whose place they come.
+    pub(crate) fn add(&mut self, image: Image, about: About, texts: Texts) {
+        let Image { mut manifest, code, weights } = image;
+        self.code.resize(self.code.len().next_multiple_of(CODE_ALIGNMENT), 0);
+        let begin = self.code.len() as u64;
+        manifest.steps.iter_mut().for_each(|step| step.entry += begin);
+        self.code.extend(code);
+        self.weights = weights;
+        self.programs.push(Program { manifest, about });
+        self.texts.push(texts);
+    }
 }
 
 #[cfg(feature = "compile")]

@@ -9,8 +9,8 @@
 //!      0  header page      magic, version, byte order, architecture, file length, section table
 //!   4096  weights          packed, in the order in which steps read them
 //!         code             machine code
-//!         metadata         JSON: manifest, facts about the model, checksums of the weights' blocks
-//!         texts            JSON: the spec, the optimized IR
+//!         metadata         JSON: for each program manifest and facts, and checksums of the weights' blocks
+//!         texts            JSON: for each program the spec, the optimized IR
 //! ```
 //!
 //! Sections begin on pages and are padded with zeros, so that no byte is outside a checksum. The
@@ -43,6 +43,10 @@
 //! list them by name and shape), their texts the graph. They are checked as strictly as the text of
 //! a network and compiled where they are opened, so that they may come from anybody.
 //!
+//! **Programs.** A file has a program for each of the sizes of inputs that it was compiled for (`netc compile --shapes`,
+//! `--batch 1,4,16`). All are in one code section and read one weights section: what two programs pack alike is there once.
+//! The first is the one for whoever names no size.
+//!
 //! **Versions.** Magic, version and the header's checksum keep their place in all versions. A file
 //! of another version is refused with both numbers and never half understood; there is no
 //! conversion, since compiling again takes seconds. A file of each past version stays among the
@@ -74,11 +78,12 @@ pub use error::{Cause, OpenError};
 pub(crate) use format::BLOCK;
 pub(crate) use format::MAGIC;
 #[cfg(feature = "compile")]
-pub(crate) use image::Image;
+pub(crate) use image::{Bundle, Image};
 pub use image::{Images, Port, StepRecord};
 pub(crate) use image::{Manifest, Slot, StateRecord, WeightRange, flush_denormals};
 #[cfg(feature = "compile")]
 pub(crate) use metadata::TensorRecord;
+pub(crate) use metadata::{Program, check_programs};
 #[cfg(feature = "compile")]
 pub(crate) use portable::{Portable, StoredTensor};
 pub use read::describe;

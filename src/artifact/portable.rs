@@ -39,7 +39,9 @@ impl Portable {
             return Err(malformed("a portable model has no code"));
         }
         let metadata: PortableMetadata = parse(&container.copy(SectionKind::Metadata)?, "metadata")?;
-        let texts = container.texts()?;
+        let Ok([texts]) = <[Texts; 1]>::try_from(container.texts()?) else {
+            return Err(malformed("a portable model has one text"));
+        };
         container.check_blocks(&metadata.blocks)?;
         let bytes = container.section(SectionKind::Weights).bytes;
         let mut tensors = Vec::with_capacity(metadata.tensors.len());

@@ -16,8 +16,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::error::{Cause, OpenError};
 use super::format::{BLOCK, Header, PAGE, PORTABLE, Section, SectionKind, padded};
-use super::metadata::{Metadata, PortableMetadata};
-use super::{About, Manifest, Texts};
+use super::metadata::{Metadata, PortableMetadata, check_programs};
+use super::{About, Program, Texts};
 use crate::mapped::{Change, Stamp};
 use crate::opened;
 
@@ -217,23 +217,32 @@ impl Container {
         Ok(())
     }
 
-    pub(crate) fn texts(&self) -> Result<Texts, Cause> {
+    /// Those of each program; of a portable model one.
+    pub(crate) fn texts(&self) -> Result<Vec<Texts>, Cause> {
         parse(&self.copy(SectionKind::Texts)?, "texts")
     }
 
-    /// As [`describe`].
-    pub(crate) fn describe(&self) -> Result<(About, Texts), OpenError> {
-        let described = self.about().and_then(|about| Ok((about, self.texts()?)));
-        described.map_err(|cause| OpenError { path: self.path.clone(), cause })
+    /// As [`describe`], of each program.
+    pub(crate) fn describe(&self) -> Result<Vec<(About, Texts)>, OpenError> {
+        let described = || {
+            let (abouts, texts) = (self.abouts()?, self.texts()?);
+            if abouts.is_empty() || abouts.len() != texts.len() {
+                let message = format!("it has texts of {} programs, and {} programs", texts.len(), abouts.len());
+                return Err(Cause::Malformed { message });
+            }
+            Ok(abouts.into_iter().zip(texts).collect())
+        };
+        described().map_err(|cause| OpenError { path: self.path.clone(), cause })
     }
 
-    fn about(&self) -> Result<About, Cause> {
+    fn abouts(&self) -> Result<Vec<About>, Cause> {
         let metadata = self.copy(SectionKind::Metadata)?;
         if self.is_portable() {
-            return Ok(parse::<PortableMetadata>(&metadata, "metadata")?.about);
+            return Ok(vec![parse::<PortableMetadata>(&metadata, "metadata")?.about]);
         }
         self.check_architecture()?;
-        Ok(parse::<Metadata>(&metadata, "metadata")?.about)
+        let programs = parse::<Metadata>(&metadata, "metadata")?.programs;
+        Ok(programs.into_iter().map(|program| program.about).collect())
     }
 
     fn check_architecture(&self) -> Result<(), Cause> {
@@ -284,12 +293,12 @@ impl Artifact {
         container.copy(SectionKind::Texts)?;
         container.check_blocks(&metadata.blocks)?;
         let weights = container.section(SectionKind::Weights).bytes;
-        let fits = metadata.manifest.check(code.len(), weights as usize);
-        let fits = fits.and_then(|()| match metadata.manifest.states.first() {
+        let fits = check_programs(&metadata.programs, code.len(), weights as usize);
+        let mut states = metadata.programs.iter().flat_map(|program| &program.manifest.states);
+        let fits = fits.and_then(|()| match states.next() {
             Some(state) => Err(format!("the model changes its weight {}: files are for inference", state.name)),
             None => Ok(()),
         });
-        let fits = fits.and_then(|()| metadata.about.check(&metadata.manifest.inputs));
         fits.map_err(|message| Cause::Malformed { message })?;
         Ok(Self { container, metadata, code })
     }
@@ -298,8 +307,8 @@ impl Artifact {
         &self.container
     }
 
-    pub(crate) fn manifest(&self) -> &Manifest {
-        &self.metadata.manifest
+    pub(crate) fn programs(&self) -> &[Program] {
+        &self.metadata.programs
     }
 
     /// Where the weights begin in the file.
@@ -329,7 +338,7 @@ impl Artifact {
         if map.len() < range.end {
             return Err(self.container.cut(map.len() as u64));
         }
-        let steps = self.manifest().steps.iter().filter(|step| step.addresses);
+        let steps = self.programs().iter().flat_map(|program| &program.manifest.steps).filter(|step| step.addresses);
         for table in steps.filter_map(|step| step.weights) {
             own_pages(&map, range.start + table.offset as usize, table.bytes as usize)?;
         }
@@ -391,13 +400,14 @@ impl std::ops::Deref for FileWeights {
     }
 }
 
-/// What a file tells of itself and the texts within, without asking whether this machine can run it.
+/// What a file tells of its first program and the texts within, without asking whether this machine can run it.
 /// Nothing of it is run, and its weights are not read.
 ///
 /// # Errors
 /// Where the file is no undamaged model for this architecture, and no portable one.
 pub fn describe(path: &Path) -> Result<(About, Texts), OpenError> {
-    Container::open(path)?.describe()
+    let mut programs = Container::open(path)?.describe()?;
+    Ok(programs.swap_remove(0))
 }
 
 /// Whether the file is a portable model; any other file is none.
@@ -411,7 +421,7 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(json: &[u8], what: &str) -> 
 
 #[cfg(all(test, feature = "compile"))]
 mod tests {
-    use super::super::{Destination, Image, Images, Port, StepRecord, WeightRange, Writer};
+    use super::super::{Bundle, Destination, Image, Images, Manifest, Port, StepRecord, WeightRange, Writer};
     use super::*;
     use proptest::prelude::*;
 
@@ -461,7 +471,7 @@ mod tests {
         let image = Image { manifest, code: vec![0xc3; 100], weights: Destination::Memory.region(5000).unwrap() };
         let writer = Writer::create(&path).unwrap();
         let about = About { preprocess: vec![None], ..About::default() };
-        writer.finish(&image, &about, &Texts::default()).unwrap();
+        writer.finish(&Bundle::new(image, about, Texts::default())).unwrap();
         std::fs::read(path).unwrap()
     }
 
@@ -496,8 +506,7 @@ mod tests {
             reseal(&mut bytes);
             if let Ok(artifact) = opened(&bytes) {
                 let weights = artifact.copy_weights().unwrap().len();
-                prop_assert!(artifact.manifest().check(artifact.code.len(), weights).is_ok());
-                prop_assert!(artifact.metadata.about.check(&artifact.manifest().inputs).is_ok());
+                prop_assert!(check_programs(artifact.programs(), artifact.code.len(), weights).is_ok());
             }
         }
 
@@ -512,7 +521,7 @@ mod tests {
     fn images_fit_the_ports_or_are_not_spoken_of() {
         let example = opened(&example()).unwrap();
         let check = |images: Option<Images>| {
-            let manifest = Manifest { images, ..example.manifest().clone() };
+            let manifest = Manifest { images, ..example.programs()[0].manifest.clone() };
             let json = serde_json::to_value(&manifest).unwrap();
             assert_eq!(serde_json::from_value::<Manifest>(json).unwrap(), manifest);
             manifest.check(100, 5000)
@@ -523,7 +532,7 @@ mod tests {
             check(Some(Images::Independent { batch })).unwrap_err();
         }
         // Files that were written before images were told apart.
-        let mut json = serde_json::to_value(example.manifest()).unwrap();
+        let mut json = serde_json::to_value(&example.programs()[0].manifest).unwrap();
         json.as_object_mut().unwrap().remove("images");
         assert_eq!(serde_json::from_value::<Manifest>(json).unwrap().images, None);
     }

@@ -26,23 +26,40 @@ impl Destination {
     /// # Errors
     /// Where the memory or the disk space is not to be had.
     pub(crate) fn region(&self, bytes: usize) -> io::Result<Weights> {
+        self.region_after(&[], bytes)
+    }
+
+    /// A region that begins with what earlier programs packed at the same destination; the rest of its `bytes` are zeros.
+    ///
+    /// # Errors
+    /// As [`Self::region`].
+    ///
+    /// # Panics
+    /// Where it is shorter than what is kept.
+    pub(crate) fn region_after(&self, kept: &[u8], bytes: usize) -> io::Result<Weights> {
+        assert!(kept.len() <= bytes, "what is kept is a part");
         // Mapping nothing is an error to the operating system, not to a model without weights.
         let mapped = bytes.max(1);
         let map = match self {
-            Destination::Memory => MmapMut::map_anon(mapped)?,
-            Destination::File { file, offset } => map_file(file, *offset, mapped)?,
+            Destination::Memory => {
+                let mut map = MmapMut::map_anon(mapped)?;
+                map[..kept.len()].copy_from_slice(kept);
+                map
+            }
+            Destination::File { file, offset } => map_file(file, *offset, kept.len(), mapped)?,
         };
         Ok(Weights { map, bytes, in_file: matches!(self, Destination::File { .. }) })
     }
 }
 
-fn map_file(file: &File, offset: u64, bytes: usize) -> io::Result<MmapMut> {
+/// The first `kept` bytes are there.
+fn map_file(file: &File, offset: u64, kept: usize, bytes: usize) -> io::Result<MmapMut> {
     // What an earlier attempt left there goes.
-    file.set_len(offset)?;
+    file.set_len(offset + kept as u64)?;
     reserve(file, offset + bytes as u64)?;
     // SAFETY: the file is a `Writer`'s, which made it under a name of its own and keeps it open. No
-    // function of this crate cuts it or writes to it while it is mapped, but for the sections behind
-    // the weights; and nobody else has a reason to open it. The disk blocks are there.
+    // function of this crate cuts what is mapped of it or writes there, but for whoever has the mapping: sections lie
+    // behind the weights, and a mapping with what was kept is written behind that only; and nobody else has a reason to open it. The disk blocks are there.
     let map = unsafe { MmapOptions::new().offset(offset).len(bytes).map_mut(file)? };
     // Whoever maps the file while it is cached has huge pages too: weights were read a third slower
     // through pages of 4 KiB. A refusal changes nothing but speed.

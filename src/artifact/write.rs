@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::error::WriteError;
 use super::format::{BLOCK, Header, PAGE, PORTABLE, Section, padded};
 use super::metadata::{Metadata, PortableMetadata, TensorRecord};
-use super::{About, Destination, Image, Manifest, Texts, Weights};
+use super::{About, Bundle, Destination, Program, Texts, Weights};
 use crate::output::OutputFile;
 
 /// A file under construction. Dropped before [`Self::finish`], it leaves nothing behind.
@@ -38,15 +38,15 @@ impl Writer {
         Ok(Destination::File { file, offset: PAGE })
     }
 
-    /// Writes the rest around the weights and gives the file its name. Equal images give equal
+    /// Writes the rest around the weights and gives the file its name. Equal programs give equal
     /// bytes. Weights that were packed elsewhere than in [`Self::destination`] are copied.
     ///
     /// # Errors
     /// As for any writing of a file.
-    pub(crate) fn finish(self, image: &Image, about: &About, texts: &Texts) -> Result<(), WriteError> {
-        let blocks = checksums(&image.weights);
-        let metadata = Metadata { manifest: image.manifest.clone(), about: about.clone(), blocks: blocks.clone() };
-        self.write(std::env::consts::ARCH, &image.weights, &blocks, &image.code, &metadata, texts)
+    pub(crate) fn finish(self, bundle: &Bundle) -> Result<(), WriteError> {
+        let blocks = checksums(&bundle.weights);
+        let metadata = Metadata { programs: bundle.programs.clone(), blocks: blocks.clone() };
+        self.write(std::env::consts::ARCH, &bundle.weights, &blocks, &bundle.code, &metadata, &bundle.texts)
     }
 
     /// Writes a portable file. `weights` are the numbers of the tensors, one after the other.
@@ -68,7 +68,7 @@ impl Writer {
             open_inputs: open_inputs.to_vec(),
             blocks: blocks.clone(),
         };
-        self.write(PORTABLE, weights, &blocks, &[], &metadata, texts)
+        self.write(PORTABLE, weights, &blocks, &[], &metadata, std::slice::from_ref(texts))
     }
 
     fn write(
@@ -78,7 +78,7 @@ impl Writer {
         blocks: &[u64],
         code: &[u8],
         metadata: &impl serde::Serialize,
-        texts: &Texts,
+        texts: &[Texts],
     ) -> Result<(), WriteError> {
         let Self { path, output } = self;
         let body = || -> io::Result<()> {
@@ -97,15 +97,9 @@ impl Writer {
 ///
 /// # Errors
 /// Where the metadata cannot be written as JSON.
-pub(crate) fn to_bytes(
-    manifest: &Manifest,
-    about: &About,
-    weights: &[u8],
-    code: &[u8],
-    texts: &Texts,
-) -> io::Result<Vec<u8>> {
+pub(crate) fn to_bytes(programs: Vec<Program>, weights: &[u8], code: &[u8], texts: &[Texts]) -> io::Result<Vec<u8>> {
     let blocks = checksums(weights);
-    let metadata = Metadata { manifest: manifest.clone(), about: about.clone(), blocks: blocks.clone() };
+    let metadata = Metadata { programs, blocks: blocks.clone() };
     let mut bytes = io::Cursor::new(vec![]);
     write_at(&mut bytes, PAGE, weights)?;
     write_around(&mut bytes, std::env::consts::ARCH, weights.len(), &blocks, code, &metadata, texts)?;
@@ -120,7 +114,7 @@ fn write_around(
     blocks: &[u64],
     code: &[u8],
     metadata: &impl serde::Serialize,
-    texts: &Texts,
+    texts: &[Texts],
 ) -> io::Result<u64> {
     let listed: Vec<u8> = blocks.iter().flat_map(|b| b.to_le_bytes()).collect();
     let weights = Section { offset: PAGE, bytes: weights as u64, checksum: xxh3_64(&listed) };
@@ -167,8 +161,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let [packed, copied] = ["packed.netc", "copied.netc"].map(|name| folder.path().join(name));
         tiny::write(&packed, 2);
-        let image = tiny::image(2, &Destination::Memory);
-        Writer::create(&copied).unwrap().finish(&image, &tiny::about(), &tiny::texts()).unwrap();
+        Writer::create(&copied).unwrap().finish(&tiny::bundle(2, &Destination::Memory)).unwrap();
         assert!(std::fs::read(packed).unwrap() == std::fs::read(copied).unwrap());
     }
 

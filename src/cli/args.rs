@@ -218,13 +218,21 @@ pub(crate) struct RenamingArgs {
 pub(crate) struct NetworkArgs {
     #[command(flatten)]
     pub source: SourceArgs,
-    /// Images that are computed at once; any number of images runs in such batches, unless the network mixes them
-    #[arg(long, value_name = "N", value_parser = whole::<u32>(1..=65536))]
-    pub batch: Option<u32>,
+    /// Images that are computed at once; any number of images runs in such batches, unless the network mixes them.
+    /// `netc compile` takes several, separated by commas, and runs choose among them
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = whole::<u32>(1..=65536))]
+    pub batch: Vec<u32>,
     #[command(flatten)]
     pub shapes: ShapeArgs,
     #[command(flatten)]
     pub part: PartArgs,
+}
+
+impl NetworkArgs {
+    /// Images at once, where they are given; the first of several numbers.
+    pub(crate) fn batch(&self) -> Option<u32> {
+        self.batch.first().copied()
+    }
 }
 
 /// Which part of the network is compiled.
@@ -245,9 +253,22 @@ pub(crate) struct PartArgs {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ShapeArgs {
     /// The whole shape of an input, such as `image=1,3,320,320`: where an ONNX model leaves sizes open, or in place of those
-    /// that a text states; may be repeated
+    /// that a text states; or a size that an ONNX model names and leaves open, such as `width=320`; may be repeated
     #[arg(long, value_name = "INPUT=SIZES")]
     pub shape: Vec<String>,
+}
+
+/// Where compiled models are kept.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Compilation")]
+pub(crate) struct CacheArgs {
+    /// Keep what is compiled in this folder, and open it from there as long as the network's files are the same. The folder
+    /// must be one to which nobody else may write: what is in it is run
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Bytes that the folder may take; what was not used for the longest time goes [default: 4GiB]
+    #[arg(long, value_name = "BYTES", requires = "cache")]
+    pub cache_size: Option<MemorySize>,
 }
 
 /// Which passes run.

@@ -68,15 +68,15 @@ pub(crate) fn run(args: &BenchArgs, console: Console) -> Result<()> {
     }
     let prepared = if is_compiled(&args.file) {
         // How many images a run has is the bench's, not the model's.
-        let network = NetworkArgs { batch: None, ..args.network.clone() };
+        let network = NetworkArgs { batch: vec![], ..args.network.clone() };
         refuse_flags(&network, &args.compilation)?;
         Prepared::open(&args.file, args, console)?
     } else {
         Prepared::compile(args, console)?
     };
     let images = match prepared.model.batched() {
-        Some(batch) => args.network.batch.map_or(batch, |b| b as usize),
-        None if is_compiled(&args.file) && args.network.batch.is_some() => {
+        Some(batch) => args.network.batch().map_or(batch, |b| b as usize),
+        None if is_compiled(&args.file) && args.network.batch().is_some() => {
             let why = prepared.model.manifest().images.as_ref().map(|images| format!(": {images}")).unwrap_or_default();
             return Err(Failure::Usage(format!("--batch: the model takes what it was compiled for{why}")));
         }
@@ -95,7 +95,7 @@ pub(crate) fn run(args: &BenchArgs, console: Console) -> Result<()> {
 /// Measures steps of training.
 fn bench_training(args: &BenchArgs, block: &str, console: Console) -> Result<()> {
     let begin = Instant::now();
-    let (batch, strict) = (args.network.batch, args.compilation.strict);
+    let (batch, strict) = (args.network.batch(), args.compilation.strict);
     let mut rehearsal = Rehearsal::new(&args.file, block, batch, &args.threads, strict, console)?;
     let compile = begin.elapsed();
     reset_peak_memory();

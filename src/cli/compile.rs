@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::args::{CompilationArgs, NetworkArgs, or_standard_output};
 use super::console::{Console, bytes};
 use super::failure::{Failure, Result};
+use super::inputs::shape_text;
 use super::network;
-use crate::driver::{Network, ObjectForm, ObjectOptions};
+use crate::artifact::{Port, is_portable};
+use crate::driver::{Compiler, ModelFile, Network, ObjectForm, ObjectOptions};
 use crate::ir::Graph;
 use crate::opened;
 use crate::output::Files;
@@ -33,6 +36,7 @@ use crate::output::Files;
   netc compile dcgan.net --model generator --batch 16
   netc compile resnet50.net --set classes=10 --no-pass merge_sibling_pointwise -v
   netc compile resnet34.onnx
+  netc compile resnet34.net --shapes 224x224,320x320 --batch 1,4,16
   netc compile resnet34.net --weights resnet34.pth --portable -o resnet34.portable.netc
   netc compile digits.net --emit object -o digits.o --target-features avx2
   netc compile resnet34.net --emit static-library --weights-apart resnet34.bin -o libresnet34.a")]
@@ -56,6 +60,10 @@ pub(crate) struct CompileArgs {
     /// Put an object's weights into this file instead; its functions then take their address
     #[arg(long, value_name = "FILE")]
     pub weights_apart: Option<PathBuf>,
+    /// Compile for pictures of these sizes, height × width, whatever the network states, into one file that holds the
+    /// weights once; runs choose by their inputs. Sizes are separated by commas
+    #[arg(long, value_name = "HxW", value_delimiter = ',', conflicts_with = "portable")]
+    pub shapes: Vec<PictureSize>,
     /// Print what came of it as JSON
     #[arg(long)]
     pub json: bool,
@@ -74,7 +82,77 @@ pub(crate) enum Emit {
     CHeader,
 }
 
+/// Height and width of pictures, `224x320`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PictureSize([usize; 2]);
+
+impl std::str::FromStr for PictureSize {
+    type Err = String;
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let size = |text: &str| text.trim().parse().ok().filter(|size| (1..=MAX_SIDE).contains(size));
+        let sides = text.split_once(['x', '×']).and_then(|(height, width)| Some([size(height)?, size(width)?]));
+        sides.map(Self).ok_or_else(|| format!("a size is HEIGHTxWIDTH, such as 224x320, up to {MAX_SIDE} each"))
+    }
+}
+
+/// Pictures are no larger.
+const MAX_SIDE: usize = 1 << 16;
+
+/// Programs for more sizes are not made of one command.
+const MAX_SIZES: usize = 64;
+
+/// What of a network one program is for.
+struct Variant {
+    network: NetworkArgs,
+    pictures: Option<[usize; 2]>,
+}
+
 impl CompileArgs {
+    /// What programs are asked for: each size of pictures with each number of images.
+    ///
+    /// # Errors
+    /// Where one is asked for twice, or there are too many.
+    fn variants(&self) -> Result<Vec<Variant>> {
+        fn distinct<T: PartialEq>(flag: &str, values: &[T]) -> Result<()> {
+            match (1..values.len()).any(|i| values[..i].contains(&values[i])) {
+                true => Err(Failure::Usage(format!("{flag} lists a size twice"))),
+                false => Ok(()),
+            }
+        }
+        distinct("--shapes", &self.shapes)?;
+        distinct("--batch", &self.network.batch)?;
+        let is_several = [("--batch", self.network.batch.len() > 1), ("--shapes", !self.shapes.is_empty())];
+        if self.portable {
+            network::refuse(is_several, "takes several sizes for machine code; a portable model is compiled for one")?;
+        }
+        if self.emit != Emit::Model {
+            network::refuse(is_several, "is for compiled models; an object has one size")?;
+        }
+        let sizes: Vec<Option<[usize; 2]>> = match &self.shapes[..] {
+            [] => vec![None],
+            sizes => sizes.iter().map(|size| Some(size.0)).collect(),
+        };
+        let batches: Vec<Vec<u32>> = match &self.network.batch[..] {
+            [] => vec![vec![]],
+            batches => batches.iter().map(|&images| vec![images]).collect(),
+        };
+        if sizes.len() * batches.len() > MAX_SIZES {
+            let (shapes, batch) = (sizes.len(), batches.len());
+            return Err(Failure::Usage(format!(
+                "--shapes and --batch ask for {} programs; {MAX_SIZES} are the most",
+                shapes * batch
+            )));
+        }
+        let of = |&pictures: &Option<[usize; 2]>| {
+            let variant = move |batch: &Vec<u32>| Variant {
+                network: NetworkArgs { batch: batch.clone(), ..self.network.clone() },
+                pictures,
+            };
+            batches.iter().map(variant).collect::<Vec<_>>()
+        };
+        Ok(sizes.iter().flat_map(of).collect())
+    }
+
     /// Of what is no compiled model, how it is written.
     fn object(&self) -> Result<Option<ObjectOptions>> {
         let form = match self.emit {
@@ -96,13 +174,27 @@ pub(crate) fn run(args: &CompileArgs, console: Console) -> Result<()> {
     let begin = Instant::now();
     let object = args.object()?;
     let output = output(args, object.as_ref())?;
-    let mut compiler = network::compiler(&args.file, &args.network, &args.compilation, network::options(console))?;
-    let (network, bar) = network::optimized(&args.network, &mut compiler, &args.file, network::AS_ASKED, console)?;
+    let mut variants = args.variants()?.into_iter();
+    let first = variants.next().expect("there is one");
+    let (compiler, network, bar) = read(args, &first, console)?;
     tell_removed(&network, console);
+    let weights = weight_bytes(&network.graph);
     let compiled = match &object {
         Some(options) => compiler.write_object(&network, &output, options),
         None if args.portable => compiler.write_portable(&network, &output),
-        None => compiler.compile_to(&network, &output),
+        None => {
+            let mut file = ModelFile::create(&output)?;
+            file.add(&compiler, &network)?;
+            drop(network);
+            for variant in variants {
+                bar.finish_and_clear();
+                let (compiler, network, bar) = read(args, &variant, console.again())?;
+                let added = file.add(&compiler, &network);
+                bar.finish_and_clear();
+                added?;
+            }
+            file.finish()
+        }
     };
     bar.finish_and_clear();
     let compiled = compiled?;
@@ -114,7 +206,9 @@ pub(crate) fn run(args: &CompileArgs, console: Console) -> Result<()> {
             "model": compiled.name,
             "output": output,
             "file_bytes": file_bytes,
-            "weight_bytes": weight_bytes(&network.graph),
+            "weight_bytes": weights,
+            "packed_bytes": compiled.weight_bytes,
+            "sizes": compiled.sizes.iter().map(|inputs| sizes_json(inputs)).collect::<Vec<_>>(),
             "portable": compiled.code.is_none(),
             "arena_bytes": compiled.code.as_ref().map(|c| c.arena_bytes),
             "arena_lower_bound": compiled.code.as_ref().map(|c| c.arena_lower_bound),
@@ -131,12 +225,37 @@ pub(crate) fn run(args: &CompileArgs, console: Console) -> Result<()> {
     };
     let size = file_bytes.map(|n| format!(", {}", bytes(n))).unwrap_or_default();
     console.note(format_args!("{}: {}{size}, {how}", compiled.name, output.display()));
-    let weights = weight_bytes(&network.graph);
+    if compiled.sizes.len() > 1 {
+        let sizes: Vec<String> = compiled.sizes.iter().map(|inputs| sizes_text(inputs)).collect();
+        let packed = bytes(compiled.weight_bytes);
+        console.note(format_args!("it takes {}; packed weights of all: {packed}", sizes.join(" or ")));
+    }
     if file_bytes.is_some_and(|n| n > LARGE && n > weights * 3 / 2) && !args.compilation.small && !args.portable {
         console
             .note(format_args!("its weights take {}; --small packs them as small, for slower kernels", bytes(weights)));
     }
     Ok(())
+}
+
+/// The network of one program, optimized.
+fn read(args: &CompileArgs, variant: &Variant, console: Console) -> Result<(Compiler, Network, ProgressBar)> {
+    let mut compiler = network::compiler(&args.file, &variant.network, &args.compilation, network::options(console))?;
+    if variant.pictures.is_some() && is_portable(&args.file) {
+        return Err(Failure::Usage("--shapes takes a spec (.net); a portable model has settled it".into()));
+    }
+    compiler.pictures = variant.pictures;
+    let (network, bar) = network::optimized(&variant.network, &mut compiler, &args.file, network::AS_ASKED, console)?;
+    Ok((compiler, network, bar))
+}
+
+/// `image [1,3,224,224]`, for each input.
+fn sizes_text(inputs: &[Port]) -> String {
+    let port = |port: &Port| format!("{} {}", port.name(), shape_text(port.shape()));
+    inputs.iter().map(port).collect::<Vec<_>>().join(" and ")
+}
+
+fn sizes_json(inputs: &[Port]) -> serde_json::Value {
+    inputs.iter().map(|port| (port.name().to_string(), json!(port.shape()))).collect()
 }
 
 /// Files below this are small enough for everybody.

@@ -8,18 +8,19 @@ use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
 
-use super::args::{CompilationArgs, NetworkArgs, SourceArgs, ThreadArgs};
+use super::args::{CacheArgs, CompilationArgs, NetworkArgs, ShapeArgs, SourceArgs, ThreadArgs};
 use super::console::Console;
 use super::failure::{Failure, Result};
-use super::network::{Fitted, check_memory, check_runs, compiler, memory_limit, observed, optimized, refuse};
+use super::inputs::{Arrays, assign};
+use super::network::{Fitted, check_memory, check_runs, compiler, memory_limit, observed, optimized, refuse, shapes};
 use super::results::together;
 use crate::artifact::{Cause, Container, Images, MAGIC, OpenError, Port, is_portable};
-use crate::driver::{self, Compiler, ContentHash, Network, WeightsReport};
+use crate::driver::{self, Cache, Compiler, ContentHash, Error, Network, NetworkSource, WeightsReport};
 use crate::interpreter;
 use crate::ir::{Graph, Kind};
 use crate::opened;
 use crate::preprocess::Preprocess;
-use crate::runtime::{Model, ModelOptions};
+use crate::runtime::{Model, ModelOptions, ModelSize, RunError};
 use crate::tensor::{Element, Shape, Tensor};
 
 pub(crate) struct Engine {
@@ -33,6 +34,8 @@ pub(crate) struct Engine {
     pub files: Vec<PathBuf>,
     /// Images at once, where any number of them can be run.
     batch: Option<usize>,
+    /// Of several numbers of images that are computed at once, the largest.
+    largest_batch: usize,
     /// Where there is one number only: why.
     one_batch: String,
     /// The seeds of the trainings that the weights are of, as far as their files say.
@@ -61,9 +64,17 @@ impl Engine {
     ) -> Result<Self> {
         let container = known(file, expected, console)?;
         let (model, files, seeds) = if is_compiled(file) {
-            refuse_flags(network, compilation)?;
+            let asked = shapes(&network.shapes)?;
+            let settled = ShapeArgs { shape: vec![] };
+            refuse_flags(&NetworkArgs { shapes: settled, ..network.clone() }, compilation)?;
             let container = container.map_or_else(|| Container::open(file), Ok);
-            (open_container(container, threads.options(console), console)?, vec![file.into()], BTreeSet::new())
+            let model = open_container(container, threads.options(console), console)?;
+            check_runs(&model, 1, console)?;
+            let mut engine = Self::compiled(model, vec![file.into()]);
+            if !asked.is_empty() {
+                engine.take_size(|port, _| asked.get(port.name()).map(Vec::as_slice))?;
+            }
+            return Ok(engine);
         } else {
             let mut compiler = compiler(file, network, compilation, threads.options(console))?;
             let (made, bar) = compile(network, &mut compiler, file, container, fitted, expected, console)?;
@@ -135,8 +146,117 @@ impl Engine {
         Ok(Self::interpreted(made))
     }
 
+    /// As [`Self::open`], of a network that was compiled into the cache before, if nothing that it was made of is another
+    /// now; else it is compiled into the cache. `more` is what else decides about the result.
+    pub(crate) fn cached(
+        file: &Path,
+        network: &NetworkArgs,
+        compilation: &CompilationArgs,
+        threads: &ThreadArgs,
+        cache: &CacheArgs,
+        (fitted, more): (Fitted, &dyn std::fmt::Debug),
+        console: Console,
+    ) -> Result<Self> {
+        let Some(folder) = &cache.cache else {
+            return Self::open(file, network, compilation, threads, fitted, None, console);
+        };
+        if is_compiled(file) {
+            return Err(Failure::Usage("--cache takes a spec (.net); a compiled model is one already".into()));
+        }
+        if opened::is_stream(file) {
+            return Err(Failure::Usage("--cache takes files, which can be read again".into()));
+        }
+        let options = threads.options(console);
+        let mut compiler = compiler(file, network, compilation, options)?;
+        let folder = Cache::open(folder)?;
+        let folder = cache.cache_size.map_or(folder.clone(), |size| folder.limited_to(size.0));
+        let source = NetworkSource::File(file.into());
+        let key = folder.key(&source, std::slice::from_ref(&compiler), more)?;
+        if let Some(found) = folder.find(key, options) {
+            console.detail(format_args!("{} is in the cache", file.display()));
+            check_runs(&found.model, 1, console)?;
+            return Ok(Self::compiled(found.model, found.files));
+        }
+        let (made, bar) = optimized(network, &mut compiler, file, fitted, console)?;
+        let (files, seeds) = (made.graph.weights.files.clone(), seeds(&made));
+        let model = folder.store(key, &source, [Ok((compiler, made))], options);
+        bar.finish_and_clear();
+        let model = model?;
+        check_runs(&model, 1, console)?;
+        Ok(Self { seeds, ..Self::compiled(model, files) })
+    }
+
+    /// Of a compiled model that has several sizes takes the one of the arrays. Where it has none, the network is compiled for
+    /// them, if the texts within and its weights allow that.
+    pub(crate) fn take_arrays(
+        &mut self,
+        input: &[String],
+        arrays: &Arrays,
+        options: ModelOptions,
+        console: Console,
+    ) -> Result<()> {
+        let [file] = &self.files[..] else { return Ok(()) };
+        let [Runner::Compiled(model)] = &self.runners[..] else { return Ok(()) };
+        if !is_compiled(file) {
+            return Ok(());
+        }
+        let mut given = vec![];
+        for file in assign("--input", input, &self.inputs)? {
+            let Some(file) = file else { return Ok(()) };
+            given.push(arrays.shape(&file)?.dims().to_vec());
+        }
+        let dims = |_: &Port, place: usize| Some(&given[place][..]);
+        let (several, known) = (model.sizes().len() > 1, model.sizes().any(|size| is_for(&size, dims)));
+        if known {
+            return self.take_size(dims);
+        }
+        let are_images = self.inputs.iter().zip(&given).all(|(port, dims)| dims.len() == port.shape.len());
+        let other = self.inputs.iter().zip(&given).any(|(port, dims)| dims.get(1..) != port.shape.get(1..));
+        if !are_images || !other || given.iter().any(|dims| dims.contains(&0)) {
+            return Ok(());
+        }
+        let shapes: Vec<Vec<usize>> = given.clone();
+        let wanted = model.size(given.iter().map(Vec::as_slice)).err();
+        let named = self.inputs.iter().zip(shapes).map(|(port, dims)| (port.name.clone(), dims)).collect();
+        let compiler = Compiler { shapes: named, options, ..Compiler::default() };
+        let bar = console.progress(None, format!("compiling {} for another size", file.display()));
+        let made = NetworkSource::Compiled(file.clone()).compile(&compiler);
+        bar.finish_and_clear();
+        match made {
+            Ok(model) => {
+                let size = model.sizes().next().expect("there is one").to_string();
+                console.note(format_args!("{} is compiled for {size} from the spec within", self.name));
+                *self = Self::compiled(model, self.files.clone());
+                Ok(())
+            }
+            // Nothing tells more than what the one size takes, which whoever fits arrays says.
+            Err(_) if !several => Ok(()),
+            Err(error) => {
+                let wanted = wanted.map(|error: RunError| error.to_string()).unwrap_or_default();
+                Err(Failure::message(format!("{wanted}\nIt cannot be compiled for that here: {}", first_line(&error))))
+            }
+        }
+    }
+
+    /// Takes the size of a compiled model whose inputs have the shapes that are asked for.
+    fn take_size<'a>(&mut self, asked: impl Fn(&Port, usize) -> Option<&'a [usize]>) -> Result<()> {
+        let [Runner::Compiled(model)] = &self.runners[..] else { return Ok(()) };
+        let Some(place) = model.sizes().position(|size| is_for(&size, &asked)) else {
+            let there: Vec<String> = model.sizes().map(|size| size.to_string()).collect();
+            let message = format!("--shape: {} is compiled for {} and nothing else", self.name, there.join("; "));
+            return Err(Failure::Usage(message));
+        };
+        let size = model.sizes().nth(place).expect("it is there");
+        self.inputs = size.inputs().to_vec();
+        self.outputs = size.outputs().to_vec();
+        self.preprocess = size.about().preprocess.clone();
+        self.batch = size.batched();
+        Ok(())
+    }
+
     fn compiled(model: Model, files: Vec<PathBuf>) -> Self {
         let (manifest, about) = (model.manifest(), model.about());
+        let size = model.sizes().next().expect("there is one");
         Self {
             name: manifest.name.clone(),
             inputs: manifest.inputs.clone(),
@@ -145,6 +265,7 @@ impl Engine {
             labels: about.labels.clone(),
             files,
             batch: model.batched(),
+            largest_batch: size.batches().max().unwrap_or(1),
             one_batch: manifest.images.as_ref().map(Images::to_string).unwrap_or_default(),
             seeds: BTreeSet::new(),
             ensemble: vec![],
@@ -180,6 +301,7 @@ impl Engine {
             labels: graph.labels.clone(),
             files: graph.weights.files.clone(),
             batch: if let Images::Independent { batch } = images { Some(batch) } else { None },
+            largest_batch: if let Images::Independent { batch } = images { batch } else { 1 },
             one_batch: images.to_string(),
             seeds,
             ensemble: vec![],
@@ -190,6 +312,11 @@ impl Engine {
     /// Images at once, where the network treats them one by one and so runs any number.
     pub(crate) fn batch(&self) -> Option<usize> {
         self.batch
+    }
+
+    /// Images that are worth being run together.
+    pub(crate) fn largest_batch(&self) -> usize {
+        self.largest_batch
     }
 
     /// Why no other number of images can be run, with the line.
@@ -248,6 +375,21 @@ impl Engine {
             },
         }
     }
+}
+
+/// Whether a size has inputs of the shapes that are asked for: any number of images where that is free, and a single image
+/// may lack the axis.
+fn is_for<'a>(size: &ModelSize, asked: impl Fn(&Port, usize) -> Option<&'a [usize]>) -> bool {
+    size.inputs().iter().enumerate().all(|(place, port)| {
+        let Some(dims) = asked(port, place) else { return true };
+        let own = port.shape();
+        let is_row = dims.len() == own.len() && dims.get(1..) == own.get(1..);
+        (is_row && (size.batched().is_some() || dims == own)) || own.get(1..) == Some(dims)
+    })
+}
+
+fn first_line(error: &Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().into()
 }
 
 /// The seed of the training that a network's weights are of, where their file says it.
@@ -324,7 +466,7 @@ fn expect(file: &Path, expected: Option<ContentHash>, found: ContentHash) -> Res
 
 /// What a compiled model has settled cannot be asked for.
 pub(crate) fn refuse_flags(network: &NetworkArgs, compilation: &CompilationArgs) -> Result<()> {
-    let more = [("--batch", network.batch.is_some()), ("--shape", !network.shapes.shape.is_empty())];
+    let more = [("--batch", network.batch().is_some()), ("--shape", !network.shapes.shape.is_empty())];
     let flags =
         [network.source.given(), more.to_vec(), network.part.given(), compilation.passes.given(), compilation.given()];
     let flags = flags.concat();

@@ -88,7 +88,10 @@ const BATCH: u32 = 16;
 const PRINTED: usize = 40;
 
 pub(crate) fn run(args: &EvalArgs, console: Console) -> Result<()> {
-    let network = NetworkArgs { batch: args.network.batch.or(of_spec(args)), ..args.network.clone() };
+    let network = NetworkArgs {
+        batch: args.network.batch().or_else(|| of_spec(args)).into_iter().collect(),
+        ..args.network.clone()
+    };
     let (compilation, threads) = (&args.compilation, &args.threads);
     let open = |network: &NetworkArgs, console| {
         Engine::open(&args.file, network, compilation, threads, AS_ASKED, None, console)

@@ -18,7 +18,7 @@ use crate::interop::text;
 use crate::ir::Graph;
 use crate::opened;
 use crate::preprocess::Preprocess;
-use crate::runtime::Model;
+use crate::runtime::{Model, ModelSize};
 
 /// Show what a network takes and gives: inputs, outputs, preprocessing, classes, sizes, and what it was made for
 #[derive(Debug, Args)]
@@ -51,8 +51,17 @@ struct Info {
     /// Images along the first axis may be any number.
     is_batched: bool,
     labels: Vec<String>,
+    /// Of a compiled model the sizes that it is compiled for, where there are several programs: the inputs, and images at once.
+    sizes: Vec<SizeInfo>,
     /// What else there is, by name.
     facts: Vec<(&'static str, Fact)>,
+}
+
+/// A size that a compiled model takes.
+struct SizeInfo {
+    text: String,
+    inputs: Vec<Port>,
+    batches: Vec<usize>,
 }
 
 struct Input {
@@ -106,7 +115,7 @@ pub(crate) fn run(args: &InfoArgs, console: Console) -> Result<()> {
 /// Of a compiled model: nothing of it is run, so that one for another CPU tells of itself, too.
 fn compiled(file: &Path, console: Console) -> Result<Info> {
     let size = std::fs::metadata(file).map_or(0, |m| m.len());
-    let (about, _) = Container::open(file).and_then(|c| c.describe()).map_err(Failure::message)?;
+    let (about, _) = Container::open(file).and_then(|c| c.describe()).map_err(Failure::message)?.swap_remove(0);
     let model = open_model(file, options(console).threads(1), console)?;
     let mut info = of_model(&model);
     let cpu = if model.features().is_empty() { "any".into() } else { model.features().join(", ") };
@@ -137,8 +146,16 @@ fn of_model(model: &Model) -> Info {
         outputs: model.outputs().to_vec(),
         is_batched: model.batched().is_some(),
         labels: about.labels.clone(),
+        sizes: match model.sizes().map(|size| size.batches().count()).sum::<usize>() {
+            1 => vec![],
+            _ => model.sizes().map(|size| size_info(&size)).collect(),
+        },
         facts: vec![],
     }
+}
+
+fn size_info(size: &ModelSize) -> SizeInfo {
+    SizeInfo { text: size.to_string(), inputs: size.inputs().to_vec(), batches: size.batches().collect() }
 }
 
 /// Of all models of a spec, or the one that is named; of an ONNX or a portable model.
@@ -203,6 +220,7 @@ fn of_network(network: &Network, file: &Path) -> Info {
         outputs: graph.outputs().iter().filter(|o| o.aux.is_none()).map(output).collect(),
         is_batched: !network.open.is_empty() && network.images == crate::ir::Images::Independent,
         labels: graph.labels.clone(),
+        sizes: vec![],
         facts,
     }
 }
@@ -242,6 +260,11 @@ impl Info {
         }
         let output = |port: &Port| vec!["  output".to_string(), format!("{}: {}", port.name, self.sizes(port))];
         rows.extend(self.outputs.iter().map(output));
+        for size in &self.sizes {
+            let batches = size.batches.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+            let at_once = if self.is_batched { format!(", {batches} at once") } else { String::new() };
+            rows.push(vec!["  size".into(), format!("{}{at_once}", size.text)]);
+        }
         if !self.labels.is_empty() {
             let more = if self.labels.len() > NAMED { ", …" } else { "" };
             let named = self.labels.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
@@ -278,6 +301,10 @@ impl Info {
             "labels": self.labels,
         });
         facts.for_each(|(name, fact)| value[name] = fact);
+        if !self.sizes.is_empty() {
+            let size = |size: &SizeInfo| json!({ "inputs": size.inputs.iter().map(port).collect::<Vec<_>>(), "batches": size.batches });
+            value["sizes"] = self.sizes.iter().map(size).collect();
+        }
         value
     }
 }

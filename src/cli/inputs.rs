@@ -43,6 +43,15 @@ impl Arrays {
         Ok(shape)
     }
 
+    /// The shapes of the arrays of `[NAME=]FILE`, whatever they are for.
+    pub(crate) fn shapes(&self, input: &[String]) -> Result<Vec<Shape>> {
+        let file = |argument: &String| match argument.split_once('=') {
+            Some((_, file)) if !Path::new(argument).exists() => PathBuf::from(file),
+            _ => PathBuf::from(argument),
+        };
+        input.iter().map(|argument| self.shape(&file(argument))).collect()
+    }
+
     /// An array, for whoever computes on it.
     pub(crate) fn take(&self, file: &Path) -> Result<Tensor> {
         let kept = self.read.borrow_mut().remove(file);

@@ -11,7 +11,7 @@ use super::console::Console;
 use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
 use super::network::{self, Given};
-use crate::artifact::{self, is_portable};
+use crate::artifact::{self, Manifest, is_portable};
 use crate::codegen::packing;
 use crate::codegen::vector::backend::{self, BackEnd, BackEnds};
 use crate::codegen::vector::{Function, Program, clif, x86};
@@ -88,7 +88,7 @@ fn refuse_early(args: &IrArgs) -> Result<()> {
         network.source.given().into_iter().partition(|(flag, _)| ["--model", "--set"].contains(flag));
     let of_elaboration = [
         ("--phase", matches!(args.phase, PhaseName::Train)),
-        ("--batch", network.batch.is_some()),
+        ("--batch", network.batch().is_some()),
         ("--shape", !network.shapes.shape.is_empty()),
     ];
     // An ONNX model is a graph before it is a text.
@@ -147,7 +147,7 @@ fn step(args: &IrArgs, console: Console) -> Result<String> {
     compilation.refuse_precision()?;
     let compiler = network::compiler(&args.file, &args.network, compilation, network::options(console))?;
     let name = args.train.clone().filter(|name| !name.is_empty());
-    let choice = BlockChoice { name, batch: args.network.batch.map(|n| n as usize), ..BlockChoice::default() };
+    let choice = BlockChoice { name, batch: args.network.batch().map(|n| n as usize), ..BlockChoice::default() };
     let spec = compiler.front_training(&args.file, &choice)?;
     console.diagnostics(&spec.warnings, &spec.sources)?;
     let failed = |error| match error {
@@ -235,7 +235,12 @@ fn listing(program: &Program, target: &Target) -> std::result::Result<String, ba
 
 /// The machine code, with the steps' names where they begin.
 fn disassembly(model: &Model) -> String {
-    let mut entries: Vec<(u64, &str)> = model.manifest().steps.iter().map(|s| (s.entry, s.name.as_str())).collect();
+    // A model for several sizes has a program for each.
+    let named = |(place, manifest): (usize, &Manifest)| {
+        let of = if place == 0 { String::new() } else { format!(" of program {}", place + 1) };
+        manifest.steps.iter().map(|s| (s.entry, format!("{}{of}", s.name))).collect::<Vec<_>>()
+    };
+    let mut entries: Vec<(u64, String)> = model.manifests().enumerate().flat_map(named).collect();
     entries.sort_unstable();
     let mut entries = entries.into_iter().peekable();
     let mut text = String::new();

@@ -82,6 +82,9 @@ pub(crate) fn compiler(
         refuse(network.part.given(), "takes a spec (.net); a portable model has settled it")?;
         refuse_settled(&network.source, &network.shapes, &compilation.passes)?;
     }
+    if network.batch.len() > 1 {
+        return Err(Failure::Usage("--batch takes several numbers for `netc compile` only".into()));
+    }
     let plan = plan::Options {
         algorithms: algorithms(&compilation.algo)?,
         strict: compilation.strict,
@@ -90,7 +93,7 @@ pub(crate) fn compiler(
         ..Default::default()
     };
     Ok(Compiler {
-        batch: network.batch.unwrap_or(1) as usize,
+        batch: network.batch().unwrap_or(1) as usize,
         part: part(&network.part),
         shapes: shapes(&network.shapes)?,
         target: Target::parse(&compilation.target_features).map_err(|e| Failure::Usage(e.to_string()))?,
@@ -278,7 +281,8 @@ pub(crate) fn shapes(args: &ShapeArgs) -> Result<BTreeMap<String, Vec<usize>>> {
         let sizes: Option<Vec<usize>> = sizes.split(',').map(|s| s.trim().parse().ok().filter(|&d| d > 0)).collect();
         Some((input.to_string(), sizes?)).filter(|_| !input.is_empty())
     };
-    let wrong = |text: &String| Failure::Usage(format!("--shape: `{text}` is not of the form input=1,3,224,224"));
+    let wrong =
+        |text: &String| Failure::Usage(format!("--shape: `{text}` is not of the form input=1,3,224,224 or size=320"));
     args.shape.iter().map(|text| pair(text).ok_or_else(|| wrong(text))).collect()
 }
 

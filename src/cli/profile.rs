@@ -76,7 +76,7 @@ pub(crate) fn run(args: &ProfileArgs, console: Console) -> Result<()> {
 
 /// Profiles a step of training.
 fn profile_training(args: &ProfileArgs, block: &str, console: Console) -> Result<()> {
-    let (batch, strict) = (args.network.batch, args.compilation.strict);
+    let (batch, strict) = (args.network.batch(), args.compilation.strict);
     let mut rehearsal = Rehearsal::new(&args.file, block, batch, &args.threads, strict, console)?;
     let bar = console.progress(None, format!("measuring {}", rehearsal.trainer.compiled().model().name()));
     let model = rehearsal.trainer.compiled().model();

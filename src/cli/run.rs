@@ -9,7 +9,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::args::{
-    CompilationArgs, CropArgs, CropCount, EnsembleArgs, NetworkArgs, PartArgs, ThreadArgs, or_standard_output, whole,
+    CacheArgs, CompilationArgs, CropArgs, CropCount, EnsembleArgs, NetworkArgs, PartArgs, ThreadArgs,
+    or_standard_output, whole,
 };
 use super::console::Console;
 use super::engine::{Engine, is_compiled};
@@ -114,6 +115,8 @@ pub(crate) struct RunArgs {
     pub ensemble: EnsembleArgs,
     #[command(flatten)]
     pub compilation: CompilationArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
 }
 
 impl RunArgs {
@@ -168,13 +171,26 @@ pub(crate) fn run(args: &RunArgs, console: Console) -> Result<()> {
     args.crops()?;
     let args = &RunArgs { image: pictures_of(&args.image)?, ..args.clone() };
     let make = if args.interpret { Engine::interpret } else { Engine::open };
+    let cached = [("--interpret", args.interpret), ("--expect-hash", args.expect_hash.is_some())];
+    if args.cache.cache.is_some() {
+        refuse(cached, "is not for what --cache keeps")?;
+    }
     let arrays = Arrays::new(console);
-    let fitted = |network: &Network| fitting(&args.input, &arrays, args.network.batch, network);
+    let fitted = |network: &Network| fitting(&args.input, &arrays, args.network.batch(), network);
     let open = |network: &NetworkArgs, console| {
-        make(&args.file, network, &args.compilation, &args.threads, &fitted, args.expect_hash, console)
+        let (file, compilation, threads) = (&args.file, &args.compilation, &args.threads);
+        if args.cache.cache.is_some() {
+            // Arrays decide for how many images some networks are compiled.
+            let more = &arrays.shapes(&args.input)?;
+            return Engine::cached(file, network, compilation, threads, &args.cache, (&fitted, more), console);
+        }
+        make(file, network, compilation, threads, &fitted, args.expect_hash, console)
     };
     let network = NetworkArgs { part: part(args), ..args.network.clone() };
     let mut engine = Engine::averaging(&args.file, &network, &args.ensemble.ensemble, console, open)?;
+    if args.layout == ArrayLayout::Nchw && !args.input.is_empty() {
+        engine.take_arrays(&args.input, &arrays, args.threads.options(console), console)?;
+    }
     if let Some(steps) = &args.preprocess {
         engine.preprocess = vec![Some(stated(steps, &engine)?)];
     }
@@ -225,7 +241,7 @@ fn compute(
     labels: &[String],
     console: Console,
 ) -> Result<(Vec<ResultRow>, Vec<Broken>)> {
-    let part = engine.batch().unwrap_or(1).max(PART);
+    let part = engine.largest_batch().max(PART);
     let bar = console.progress(Some(feed.len() as u64), format!("running {}", engine.name));
     let begin = Instant::now();
     let (mut rows, mut broken) = (vec![], vec![]);

@@ -137,7 +137,7 @@ fn verify_gradients(args: &VerifyArgs, block: &str, console: Console) -> Result<
     args.compilation.refuse_precision()?;
     let compiler = network::compiler(&args.file, &args.network, &args.compilation, args.threads.options(console))?;
     let name = Some(block.to_string()).filter(|name| !name.is_empty());
-    let batch = args.network.batch.map_or(2, |n| n as usize);
+    let batch = args.network.batch().map_or(2, |n| n as usize);
     let choice = BlockChoice { name, batch: Some(batch), ..BlockChoice::default() };
     let mut spec = compiler.front_training(&args.file, &choice)?;
     for path in &args.network.source.weights {
@@ -228,7 +228,7 @@ fn subject(args: &VerifyArgs, arrays: &Arrays, console: Console) -> Result<(Comp
     network::refuse([("--passes", asked)], why)?;
     compiler.passes = compiler.passes.without(RESCALES).unwrap_or_default();
     let mut network = compiler.front(&args.file)?;
-    if let Some(images) = network::fitting(&args.input, arrays, args.network.batch, &network)? {
+    if let Some(images) = network::fitting(&args.input, arrays, args.network.batch(), &network)? {
         network::note_fitted(&network, images, console);
         compiler.batch = images;
         network = compiler.front(&args.file)?;
@@ -306,7 +306,7 @@ fn reference(args: &VerifyArgs, graph: &Graph, parts: usize, random: usize) -> R
     let ends = |extension: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
     if ends("onnx") {
         let batch = graph.inputs().first().and_then(|&id| graph.node(id).shape.dims().first().copied()).unwrap_or(1);
-        let options = onnx::Options { batch, shapes: network::shapes(&args.network.shapes)? };
+        let options = onnx::Options { batch, shapes: network::shapes(&args.network.shapes)?, pictures: None };
         let sizes = |&id: &NodeId| graph.node(id).shape.dims().to_vec();
         let inputs: Vec<Vec<usize>> = graph.inputs().iter().map(sizes).collect();
         let model = onnx::import_beside(path, &options, &inputs);

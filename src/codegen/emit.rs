@@ -9,7 +9,7 @@ use std::ops::Add;
 
 use super::kernels::repack;
 use super::key::{KernelKey, Kernels};
-use super::packing::{self, Fill, Packing, Part};
+use super::packing::{self, Content, Earlier, Fill, Packing, Part};
 use super::vector::{Builder, Callee, Condition, Int, IntOp, Operand, Program};
 use crate::artifact::Slot;
 use crate::balance::TaskCost;
@@ -79,6 +79,10 @@ pub(crate) struct Emitter<'a> {
     pub repackings: Vec<Emitted>,
     /// What ends the step at hand, after all of its tasks.
     pub finishings: Vec<Emitted>,
+    /// What earlier programs of the artifact have packed.
+    earlier: &'a Earlier,
+    /// Of weights that were asked for.
+    contents: HashMap<WeightId, Content>,
     weight_bytes: usize,
     /// Where the memory of the step at hand begins in the arena ([`Step::temporary`]); anywhere, as long as the plan
     /// does not know how much the step wants.
@@ -91,7 +95,7 @@ pub(crate) struct Emitter<'a> {
 }
 
 impl<'a> Emitter<'a> {
-    pub(crate) fn new(graph: &'a Graph, plan: &'a Plan, target: &'a Target) -> Self {
+    pub(crate) fn new(graph: &'a Graph, plan: &'a Plan, target: &'a Target, earlier: &'a Earlier) -> Self {
         Self {
             graph,
             plan,
@@ -102,7 +106,9 @@ impl<'a> Emitter<'a> {
             packed: None,
             repackings: vec![],
             finishings: vec![],
-            weight_bytes: 0,
+            earlier,
+            contents: HashMap::new(),
+            weight_bytes: earlier.bytes(),
             temporary_from: 0,
             temporary_bytes: 0,
             packings_of: HashMap::new(),
@@ -192,8 +198,9 @@ impl<'a> Emitter<'a> {
     }
 
     fn pack_known(&mut self, weights: Vec<WeightId>, parts: Vec<Part>) -> Vec<Packed> {
-        let packing = Packing::new(weights, self.weight_bytes, parts);
-        let at = |base: usize| packing.offsets().into_iter().map(|offset| Packed::known(base + offset)).collect();
+        let mut packing = Packing::new(weights, self.weight_bytes, parts);
+        let offsets = packing.offsets();
+        let at = |base: usize| offsets.iter().map(|offset| Packed::known(base + offset)).collect();
         // Layers that share weights and are computed alike share what is packed.
         if !packing.weights.is_empty() {
             let of_these = self.packings_of.entry(packing.weights.clone()).or_default();
@@ -204,10 +211,26 @@ impl<'a> Emitter<'a> {
             of_these.push(self.packings.len());
         }
         self.packed = Some(self.packings.len());
-        self.weight_bytes += packing.bytes();
+        match self.find_earlier(&packing) {
+            Some(offset) => (packing.offset, packing.is_there) = (offset, true),
+            None => self.weight_bytes += packing.bytes(),
+        }
         let packed = at(packing.offset);
         self.packings.push(packing);
         packed
+    }
+
+    /// Where an earlier program has packed the same.
+    fn find_earlier(&mut self, packing: &Packing) -> Option<usize> {
+        if self.earlier.is_empty() {
+            return None;
+        }
+        let graph = self.graph;
+        let contents = packing.weights.iter();
+        let contents: Vec<Content> = contents
+            .map(|&weight| self.contents.entry(weight).or_insert_with(|| Content::of(graph, weight)).clone())
+            .collect();
+        self.earlier.find(&contents, &packing.parts)
     }
 
     /// Writes a driver: `body` gets the builder and `begin`, `end` of the tasks.

@@ -22,7 +22,7 @@ use crate::plan::{self, Layout, Plan, PlanError, stored};
 use crate::target::{Target, Unit};
 use crate::weights::Values;
 use emit::{Emitted, Emitter};
-use packing::Packing;
+use packing::{Earlier, Packing};
 
 pub(crate) use kernels::{winograd_largest, winograd_sets};
 
@@ -57,6 +57,8 @@ pub struct Generated {
     packing_of: Vec<Option<usize>>,
     packings: Vec<Packing>,
     weight_bytes: usize,
+    /// The bytes of these that earlier programs of the artifact have packed.
+    earlier_bytes: usize,
     /// As [`plan::Options::memory`].
     memory: Option<u64>,
 }
@@ -68,6 +70,11 @@ impl Generated {
         let scratch = self.steps.iter().chain(parts).map(|step| step.scratch).max().unwrap_or(0);
         [self.plan.arena_bytes, self.plan.state_bytes, scratch].map(|bytes| bytes as u64)
     }
+
+    /// Leaves what the program packs to those that come after it in the same artifact.
+    pub(crate) fn leave(self, graph: &Graph, earlier: &mut Earlier) {
+        earlier.add(graph, &self.plan, self.packings, self.weight_bytes);
+    }
 }
 
 /// Plans the graph and writes every step's functions.
@@ -76,6 +83,19 @@ impl Generated {
 /// Where an algorithm is forced that does not fit, the graph breaks the rules of [`crate::ir`], or
 /// generating the code would take more memory than it may.
 pub(crate) fn generate(graph: &Graph, target: &Target, options: &plan::Options) -> Result<Generated, Error> {
+    generate_after(graph, target, options, &Earlier::default())
+}
+
+/// As [`generate`], for a program that reads what earlier ones of the same artifact have packed alike.
+///
+/// # Errors
+/// As [`generate`].
+pub(crate) fn generate_after(
+    graph: &Graph,
+    target: &Target,
+    options: &plan::Options,
+    earlier: &Earlier,
+) -> Result<Generated, Error> {
     let verified = verified(graph)?;
     if !target.has_known_unit() {
         let Unit { lanes, registers, .. } = target.unit;
@@ -83,18 +103,24 @@ pub(crate) fn generate(graph: &Graph, target: &Target, options: &plan::Options) 
     }
     let plan = plan::plan(verified, target, options)?;
     affordable(format!("code for {} steps", plan.steps.len()), plan.code_memory(), options.memory)?;
-    emit(graph, target, plan, options.memory)
+    emit(graph, target, plan, options.memory, earlier)
 }
 
 /// Writes the functions of a plan's steps. Where steps want memory of their own, the arena is packed anew with it, and
 /// the functions are written for that.
-fn emit(graph: &Graph, target: &Target, plan: Plan, memory: Option<u64>) -> Result<Generated, Error> {
-    let (generated, temporaries) = emit_as_planned(graph, target, plan, memory)?;
+fn emit(
+    graph: &Graph,
+    target: &Target,
+    plan: Plan,
+    memory: Option<u64>,
+    earlier: &Earlier,
+) -> Result<Generated, Error> {
+    let (generated, temporaries) = emit_as_planned(graph, target, plan, memory, earlier)?;
     if temporaries.iter().all(|&bytes| bytes == 0) {
         return Ok(generated);
     }
     let plan = generated.plan.with_temporaries(&temporaries);
-    let (generated, same) = emit_as_planned(graph, target, plan, memory)?;
+    let (generated, same) = emit_as_planned(graph, target, plan, memory, earlier)?;
     assert_eq!(temporaries, same, "what a step wants does not depend on where it lies");
     Ok(generated)
 }
@@ -105,8 +131,9 @@ fn emit_as_planned(
     target: &Target,
     plan: Plan,
     memory: Option<u64>,
+    earlier: &Earlier,
 ) -> Result<(Generated, Vec<usize>), Error> {
-    let mut emitter = Emitter::new(graph, &plan, target);
+    let mut emitter = Emitter::new(graph, &plan, target, earlier);
     let (mut steps, mut packing_of, mut task_costs) = (vec![], vec![], vec![]);
     let (mut repackings, mut finishings) = (vec![], vec![]);
     let mut temporaries = vec![];
@@ -131,6 +158,7 @@ fn emit_as_planned(
         packing_of,
         packings,
         weight_bytes,
+        earlier_bytes: earlier.bytes(),
         memory,
     };
     Ok((generated, temporaries))
@@ -160,13 +188,14 @@ pub(crate) fn compile(
     destination: &Destination,
 ) -> Result<Image, Error> {
     let generated = generate(graph, target, options)?;
-    build(graph, target, &generated, destination, &|_, _| true)
+    build(graph, target, &generated, destination, &[], &|_, _| true)
 }
 
 /// Which parts of which step's packed weights are wanted.
 pub(crate) type Wanted<'a> = &'a (dyn Fn(usize, usize) -> bool + Sync);
 
-/// Makes an image of what was generated. Packed weights that are not wanted stay zeros.
+/// Makes an image of what was generated. Packed weights that are not wanted stay zeros. `kept` are those of the programs
+/// that it was generated after, at the same destination.
 ///
 /// # Errors
 /// As [`compile`].
@@ -175,6 +204,7 @@ pub(crate) fn build(
     target: &Target,
     generated: &Generated,
     destination: &Destination,
+    kept: &[u8],
     wanted: Wanted,
 ) -> Result<Image, Error> {
     // A file's weights are the system's to keep in memory or to write.
@@ -182,7 +212,7 @@ pub(crate) fn build(
         affordable("packing the weights".into(), generated.weight_bytes as u64, generated.memory)?;
     }
     let link = || link::build(&generated.program, target);
-    let (linked, weights) = rayon::join(link, || pack(graph, generated, destination, wanted));
+    let (linked, weights) = rayon::join(link, || pack(graph, generated, destination, kept, wanted));
     let (linked, weights) = (linked.map_err(|e| Error::Link(Box::new(e)))?, weights?);
     let manifest = manifest(graph, generated, &linked);
     Ok(Image { manifest, code: linked.code, weights })
@@ -281,14 +311,21 @@ fn step_record(graph: &Graph, generated: &Generated, linked: &link::Linked, inde
 }
 
 /// Fills the weights section, step by step, the parts of a step in parallel.
-fn pack(graph: &Graph, generated: &Generated, destination: &Destination, wanted: Wanted) -> Result<Weights, Error> {
-    let mut weights = destination.region(generated.weight_bytes)?;
-    let mut rest: &mut [u8] = &mut weights;
+fn pack(
+    graph: &Graph,
+    generated: &Generated,
+    destination: &Destination,
+    kept: &[u8],
+    wanted: Wanted,
+) -> Result<Weights, Error> {
+    assert_eq!(kept.len(), generated.earlier_bytes, "a program stands behind those that it was generated after");
+    let mut weights = destination.region_after(kept, generated.weight_bytes)?;
+    let mut rest: &mut [u8] = &mut weights[kept.len()..];
     let mut readers: Vec<Vec<usize>> = vec![vec![]; generated.packings.len()];
     for (step, packing) in generated.packing_of.iter().enumerate() {
         packing.iter().for_each(|&packing| readers[packing].push(step));
     }
-    for (index, packing) in generated.packings.iter().enumerate() {
+    for (index, packing) in generated.packings.iter().enumerate().filter(|(_, packing)| !packing.is_there) {
         let readers = &readers[index];
         let mut parts = vec![];
         for (index, part) in packing.parts.iter().enumerate() {

@@ -33,7 +33,7 @@ pub(crate) fn model(graph: &Graph, target: &Target, options: &plan::Options, thr
 
 /// What was generated, as a model.
 pub(crate) fn opened(graph: &Graph, target: &Target, generated: &Generated, threads: usize) -> Model {
-    let image = build(graph, target, generated, &Destination::Memory, &|_, _| true).expect("the program compiles");
+    let image = build(graph, target, generated, &Destination::Memory, &[], &|_, _| true).expect("the program compiles");
     Model::from_image(image, About::default(), Texts::default(), ModelOptions::default().threads(threads))
         .expect("the image is sound")
 }
@@ -42,7 +42,8 @@ pub(crate) fn opened(graph: &Graph, target: &Target, generated: &Generated, thre
 /// machine is not. Their code is made as well, and every access to memory is checked.
 pub(crate) fn simulated(graph: &Graph, target: &Target, options: &plan::Options, inputs: &[Tensor]) -> Vec<Tensor> {
     let generated = generate(graph, target, options).expect("the graph compiles");
-    let image = build(graph, target, &generated, &Destination::Memory, &|_, _| true).expect("the program compiles");
+    let image =
+        build(graph, target, &generated, &Destination::Memory, &[], &|_, _| true).expect("the program compiles");
     let mut memory = Memory::default();
     // What nobody wrote is no number, as in the runtime's memory under test.
     let unwritten = |bytes: u64| vec![f32::NAN; (bytes as usize).div_ceil(4).next_multiple_of(16)];

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::packing::Earlier;
 use super::testing::{check, check_with, model, opened, simulated, targets};
 use super::vector::Function;
 use super::vector::backend::BackEnds;
@@ -187,7 +188,7 @@ fn loop_nests_take_blocks_of_any_size() {
             end += buffer.bytes;
         }
         plan.arena_bytes = end;
-        let generated = emit(&graph, target, plan, None).expect("nests are made");
+        let generated = emit(&graph, target, plan, None, &Earlier::default()).expect("nests are made");
         let got = opened(&graph, target, &generated, 1).run_tensors(&inputs).expect("the model runs");
         let (worst, scale) = got[0].difference(&expected[0]);
         assert!(worst <= 1e-5 * scale, "blocks of {block}: differs by {worst} of {scale}");

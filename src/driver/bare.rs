@@ -5,7 +5,7 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use super::{Compiled, Compiler, Error, Network, Stage};
-use crate::artifact::{Destination, WriteError};
+use crate::artifact::WriteError;
 use crate::codegen::bare::{Bare, Facts};
 use crate::interop::text;
 use crate::output::{Files, OutputFile, keep};
@@ -72,7 +72,7 @@ impl Compiler {
                 return Err(unwritten(twice).into());
             }
         }
-        let (_, image) = self.generate(network, &Destination::Memory)?;
+        let (_, image) = self.generate(network)?;
         let facts = self.facts(network);
         let bare = Bare::new(&image, &self.target, facts, options.prefix.as_deref(), options.weights.is_some());
         let bare = bare.map_err(|cause| Error::Bare { path: output.into(), cause })?;
@@ -92,7 +92,7 @@ impl Compiler {
         for (path, file) in written {
             file.commit().map_err(|cause| WriteError { path, cause })?;
         }
-        Ok(image.manifest.into())
+        Ok(Compiled::of_image(image))
     }
 
     /// What a header tells beside what code needs.

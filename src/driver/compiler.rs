@@ -33,8 +33,11 @@ pub struct Compiler {
     pub part: Part,
     /// Images that are computed at once, see [`Self::batch`].
     pub batch: usize,
-    /// Whole shapes of inputs, by name: where an ONNX model leaves sizes open, or in place of those that a text states.
+    /// Whole shapes of inputs, by name: where an ONNX model leaves sizes open, or in place of those that a text states. Of an
+    /// ONNX model also sizes that it names and leaves open, as one number.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Height and width of the pictures, whatever the network states: of its only input with four axes.
+    pub pictures: Option<[usize; 2]>,
     /// What weights without values of their own are initialised by.
     pub seed: u64,
     /// Where the weights' values come from.
@@ -70,6 +73,7 @@ impl Default for Compiler {
             part: Part::default(),
             batch: 1,
             shapes: BTreeMap::new(),
+            pictures: None,
             seed: 0,
             weights: WeightsFrom::Beside,
             allow_missing: false,
@@ -118,6 +122,12 @@ impl Compiler {
     /// The shape of an input, which an ONNX model leaves open or a text states otherwise.
     pub fn shape(mut self, input: impl Into<String>, dims: impl Into<Vec<usize>>) -> Self {
         self.shapes.insert(input.into(), dims.into());
+        self
+    }
+
+    /// Height and width of the pictures that the network takes, whatever it states.
+    pub fn pictures(mut self, height: usize, width: usize) -> Self {
+        self.pictures = Some([height, width]);
         self
     }
 

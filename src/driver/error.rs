@@ -77,6 +77,12 @@ pub enum Error {
     /// A part of the network that is none.
     #[error("{network}: {cause}")]
     Part { network: String, cause: CutError },
+    /// Programs that cannot be in one model: two are for the same sizes, or a size changes more than sizes.
+    #[error("{network}: {message}")]
+    Sizes { network: String, message: String },
+    /// The folder of a cache cannot be used.
+    #[error("the cache {}: {cause}", path.display())]
+    Cache { path: PathBuf, cause: io::Error },
     /// A compiled model that cannot be made again: its texts or weights are gone or are others now.
     #[error("{}: {reason}", path.display())]
     Recompile { path: PathBuf, reason: String },

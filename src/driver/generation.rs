@@ -14,14 +14,15 @@ use std::path::Path;
 
 use super::error::codegen_error;
 use super::network::Settled;
+use super::programs::{ModelFile, Programs};
 use super::recipe::precision_of;
 use super::{Compiler, Error, Event, Network, Stage};
-use crate::artifact::{Destination, Image, Manifest, Port, StepRecord, WriteError, Writer};
+use crate::artifact::{About, Bundle, Destination, Image, Manifest, Port, StepRecord, Texts};
+use crate::codegen::packing::Earlier;
 use crate::codegen::{self, Generated};
 use crate::diagnostic::Location;
 use crate::ir::{Cost, Graph, Remark};
 use crate::ops::Op;
-use crate::output::keep;
 use crate::plan::conv::{Arithmetic, Points};
 use crate::plan::{self, Coarse, Flaw, Inaccurate, Plan, Precision};
 use crate::runtime::Model;
@@ -34,14 +35,34 @@ use crate::trial::tune::tune;
 /// Which parts of a step's packed weights are wanted: plan, step, part.
 type Wanted<'w> = &'w (dyn Fn(&Plan, usize, usize) -> bool + Sync);
 
+/// Where a program's packed weights go, and what programs before it have packed there.
+#[derive(Clone, Copy)]
+pub(super) struct Room<'r> {
+    pub destination: &'r Destination,
+    pub earlier: &'r Earlier,
+    pub kept: &'r [u8],
+}
+
+impl<'r> Room<'r> {
+    /// For a program that is alone, in memory.
+    fn alone(earlier: &'r Earlier) -> Self {
+        Self { destination: &Destination::Memory, earlier, kept: &[] }
+    }
+}
+
 /// What was written to a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compiled {
     pub name: String,
+    /// Of the first program, which is the one for whoever names no size.
     pub inputs: Vec<Port>,
     pub outputs: Vec<Port>,
     /// How it is computed; of a portable model, that is decided where it is opened.
     pub code: Option<CompiledCode>,
+    /// The inputs of every program.
+    pub sizes: Vec<Vec<Port>>,
+    /// Bytes of packed weights in the file.
+    pub weight_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -60,8 +81,9 @@ impl Compiler {
     /// # Errors
     /// Where code generation fails, or this machine is not the target.
     pub fn compile(&self, network: &Network) -> Result<Model, Error> {
-        let (_, image) = self.generate(network, &Destination::Memory)?;
-        Model::from_image(image, self.about(network), network.texts(), self.options).map_err(Error::Run)
+        let mut programs = Programs::new(Destination::Memory);
+        programs.add(self, network)?;
+        Model::from_bundle(programs.finish(), self.options).map_err(Error::Run)
     }
 
     /// Generates code for an optimized network, into a file. Returns what was compiled.
@@ -70,18 +92,9 @@ impl Compiler {
     /// Where code generation or writing fails, or `output` is a file that the network was read from; then nothing is
     /// written.
     pub fn compile_to(&self, network: &Network, output: &Path) -> Result<Compiled, Error> {
-        let read = network.graph.weights.files.iter().chain(&self.tuning);
-        keep(output, read).map_err(|cause| WriteError { path: output.into(), cause })?;
-        let writer = Writer::create(output)?;
-        let made = self.generate(network, &writer.destination()?);
-        let (_, image) = made.map_err(|error| match error {
-            // The weights are packed in the file.
-            Error::Codegen(error) => unwritten(output, *error),
-            error => error,
-        })?;
-        self.begin(Stage::Write);
-        writer.finish(&image, &self.about(network), &network.texts())?;
-        Ok(image.manifest.into())
+        let mut file = ModelFile::create(output)?;
+        file.add(self, network)?;
+        file.finish()
     }
 
     /// The plan and the functions that [`Self::compile`] would make code of. Kernels are tried as there,
@@ -92,28 +105,35 @@ impl Compiler {
     pub fn generated(&self, network: &Network) -> Result<Generated, Error> {
         let options = self.plan_options(network)?;
         self.begin(Stage::Generate);
-        let generated = self.functions(&network.graph, &options)?;
+        let earlier = Earlier::default();
+        let generated = self.functions(&network.graph, &options, &earlier)?;
         let is_tried = |s: &plan::Step| probe::rounding_winograd(s).is_some() || s.multiplies_bf16();
         let measured = matches!(options.precision, Precision::FastestWithin(_));
         if !measured && !generated.plan.steps.iter().any(is_tried) {
             return Ok(generated);
         }
         drop(generated);
-        self.settle(network, options, &Destination::Memory, &probe::reads).map(|(generated, _)| generated)
+        self.settle(network, options, Room::alone(&earlier), &probe::reads).map(|(generated, _)| generated)
     }
 
-    pub(super) fn generate(&self, network: &Network, destination: &Destination) -> Result<(Generated, Image), Error> {
-        let options = self.plan_options(network)?;
+    /// A program alone, in memory.
+    pub(super) fn generate(&self, network: &Network) -> Result<(Generated, Image), Error> {
+        self.generate_in(network, Room::alone(&Earlier::default()))
+    }
+
+    pub(super) fn generate_in(&self, network: &Network, room: Room) -> Result<(Generated, Image), Error> {
+        let mut options = self.plan_options(network)?;
+        options.findings.packed.clone_from(room.earlier.kernels());
         self.begin(Stage::Generate);
-        let made = self.settle(network, options, destination, &|_, _, _| true)?;
+        let made = self.settle(network, options, room, &|_, _, _| true)?;
         self.tell_objections(network, &made.0.plan);
         network.made_of.files.check()?;
         Ok(made)
     }
 
     /// The plan and its functions. An algorithm that is asked for all layers must fit one.
-    fn functions(&self, graph: &Graph, options: &plan::Options) -> Result<Generated, Error> {
-        let generated = codegen::generate(graph, &self.target, options).map_err(codegen_error)?;
+    fn functions(&self, graph: &Graph, options: &plan::Options, earlier: &Earlier) -> Result<Generated, Error> {
+        let generated = codegen::generate_after(graph, &self.target, options, earlier).map_err(codegen_error)?;
         plan::check_forced(&generated.plan, options).map_err(|e| codegen_error(e.into()))?;
         Ok(generated)
     }
@@ -164,7 +184,7 @@ impl Compiler {
         &self,
         network: &Network,
         mut options: plan::Options,
-        destination: &Destination,
+        room: Room,
         wanted: Wanted,
     ) -> Result<(Generated, Image), Error> {
         let mut bound = TOLERANCE_BF16;
@@ -174,7 +194,7 @@ impl Compiler {
                 false => 0.0,
             };
         }
-        self.settle_to(network, &mut options, bound, destination, wanted)
+        self.settle_to(network, &mut options, bound, room, wanted)
     }
 
     /// The largest error of a layer in bf16 with which outputs for random inputs stay within `tolerance` of those of f32;
@@ -201,7 +221,9 @@ impl Compiler {
 
     /// What the network computes of random inputs, compiled in memory.
     fn outputs(&self, network: &Network, options: &mut plan::Options, bound: f64) -> Result<Vec<Tensor>, Error> {
-        let (_, image) = self.settle_to(network, options, bound, &Destination::Memory, &|_, _, _| true)?;
+        let earlier = Earlier::default();
+        let room = Room::alone(&earlier);
+        let (_, image) = self.settle_to(network, options, bound, room, &|_, _, _| true)?;
         Ok(outputs(image, self.options)?)
     }
 
@@ -213,12 +235,12 @@ impl Compiler {
         network: &Network,
         options: &mut plan::Options,
         bound: f64,
-        destination: &Destination,
+        room: Room,
         wanted: Wanted,
     ) -> Result<(Generated, Image), Error> {
         let graph = &network.graph;
         loop {
-            let generated = self.functions(graph, options)?;
+            let generated = self.functions(graph, options, room.earlier)?;
             let out_of_range = self.out_of_range(network, &generated.plan);
             if !out_of_range.is_empty() {
                 options.findings.inaccurate.extend(out_of_range);
@@ -230,7 +252,7 @@ impl Compiler {
                 continue;
             }
             let wanted = |step: usize, part: usize| wanted(&generated.plan, step, part);
-            let built = codegen::build(graph, &self.target, &generated, destination, &wanted);
+            let built = codegen::build(graph, &self.target, &generated, room.destination, room.kept, &wanted);
             let mut image = built.map_err(codegen_error)?;
             image.manifest.images = Some(network.images());
             if options.findings.unproved {
@@ -320,16 +342,19 @@ impl Compiler {
     }
 }
 
-impl From<Manifest> for Compiled {
-    fn from(manifest: Manifest) -> Self {
-        let Manifest { name, features, inputs, outputs, steps, arena_bytes, arena_lower_bound, .. } = manifest;
-        Self { name, inputs, outputs, code: Some(CompiledCode { steps, features, arena_bytes, arena_lower_bound }) }
+impl Compiled {
+    /// What an image becomes that is alone.
+    pub(super) fn of_image(image: Image) -> Self {
+        Bundle::new(image, About::default(), Texts::default()).into()
     }
 }
 
-fn unwritten(path: &Path, error: codegen::Error) -> Error {
-    match error {
-        codegen::Error::Memory(cause) => WriteError { path: path.into(), cause }.into(),
-        error => codegen_error(error),
+impl From<Bundle> for Compiled {
+    fn from(Bundle { programs, weights, .. }: Bundle) -> Self {
+        let sizes = programs.iter().map(|program| program.manifest.inputs.clone()).collect();
+        let first = programs.into_iter().next().expect("there is a program");
+        let Manifest { name, features, inputs, outputs, steps, arena_bytes, arena_lower_bound, .. } = first.manifest;
+        let code = Some(CompiledCode { steps, features, arena_bytes, arena_lower_bound });
+        Self { name, inputs, outputs, code, sizes, weight_bytes: weights.len() as u64 }
     }
 }

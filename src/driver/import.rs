@@ -59,10 +59,27 @@ impl Compiler {
     pub fn import(&self, path: &Path, name: &str) -> Result<Network, Error> {
         self.begin(Stage::Front);
         let file = ModelFile::open(path).map_err(ImportError::from)?;
-        let options = onnx::Options { batch: self.batch, shapes: self.shapes.clone() };
-        let graph = import_file(&file, &options)?;
-        let left_open = onnx::open_inputs(&file, &options);
-        let Reading { mut graph, open, mixed } = read(&file, &options, graph, &left_open);
+        let named = onnx::named_shapes(&file, &self.shapes);
+        if let Some(images) = named.batch.filter(|&images| self.batch != 1 && self.batch != images) {
+            let message = format!("the number of images is asked to be {} and {images}", self.batch);
+            return Err(ImportError::Model { path: path.into(), message }.into());
+        }
+        let batch = named.batch.unwrap_or(self.batch);
+        let options = onnx::Options { batch, shapes: self.shapes.clone(), pictures: self.pictures };
+        // The text has inputs, and no names of sizes.
+        Self { batch, shapes: named.inputs, ..self.clone() }.import_open(path, name, &file, &options)
+    }
+
+    fn import_open(
+        &self,
+        path: &Path,
+        name: &str,
+        file: &ModelFile,
+        options: &onnx::Options,
+    ) -> Result<Network, Error> {
+        let graph = import_file(file, options)?;
+        let left_open = onnx::open_inputs(file, options);
+        let Reading { mut graph, open, mixed } = read(file, options, graph, &left_open);
         graph.name = name.into();
         let asked: Vec<NodeId> = left_open.iter().map(|&i| graph.inputs()[i]).collect();
         let own = first_size(&graph, &[&open[..], &asked].concat());
@@ -72,7 +89,7 @@ impl Compiler {
             let why = mixed.map_or("the first sizes of its inputs differ".into(), |mixed| mixed.to_string());
             return Err(refuse(format!("it takes {own} images at once, not {batch}: {why}")));
         }
-        let mut network = match self.written(path, &graph, &about(&file), &open) {
+        let mut network = match self.written(path, &graph, &about(file), &open) {
             Ok(back) => self.front_written(path, &graph, back, batch)?,
             Err(reason) if own == batch => self.without_text(path, graph, &reason, batch, &open),
             Err(reason) => {
@@ -188,7 +205,8 @@ impl Compiler {
         if key.is_some() || !is_onnx(path).map_err(|e| FileError::new(path, e))? {
             return Ok(weights::open_within(path, self.options.memory)?);
         }
-        let plain = Self { batch: self.batch, shapes: self.shapes.clone(), options: self.options, ..Self::default() };
+        let (batch, shapes, pictures) = (self.batch, self.shapes.clone(), self.pictures);
+        let plain = Self { batch, shapes, pictures, options: self.options, ..Self::default() };
         let network = plain.import(path, &stem(path))?;
         let weights = network.imported.expect("imported just now").weights;
         Ok(WeightFile { files: network.made_of.files, ..weights })

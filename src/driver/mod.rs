@@ -14,6 +14,7 @@
 //! again for a compiled model, and [`hash`], which says what a network was made of.
 
 mod bare;
+mod cache;
 mod channels_last;
 mod compiler;
 mod error;
@@ -24,12 +25,14 @@ mod network;
 mod observer;
 mod part;
 mod portable;
+mod programs;
 mod recipe;
 mod sizes;
 mod training;
 mod weights;
 
 pub use bare::{ObjectForm, ObjectOptions};
+pub use cache::Cache;
 pub use compiler::Compiler;
 pub use error::Error;
 pub(crate) use generation::Compiled;
@@ -42,6 +45,7 @@ pub(crate) use network::{preprocess, read_spec};
 pub(crate) use observer::Stage;
 pub use observer::{Event, Observer};
 pub use part::Part;
+pub use programs::ModelFile;
 pub use recipe::recompile;
 pub(crate) use recipe::remake;
 pub use sizes::{ModelsBySize, NetworkSource};

@@ -96,7 +96,11 @@ impl Compiler {
     /// # Errors
     /// Where the spec has mistakes, or files that it uses cannot be read.
     pub fn front_text(&self, name: impl AsRef<Path>, text: impl Into<String>) -> Result<Network, Error> {
-        self.front_loaded(name.as_ref(), text.into(), &read_spec)
+        let (name, text) = (name.as_ref(), text.into());
+        let read = hash::Recorded::new(name, &text);
+        let mut network = self.front_loaded(name, text, &|path| read.read(path, read_spec))?;
+        network.made_of.texts = read.finish();
+        Ok(network)
     }
 
     /// Elaborates a text that was read from `path`. What it uses is read by `loader`.
@@ -139,7 +143,16 @@ impl Compiler {
         // Those of an ONNX model that gives the weights are its own inputs'.
         let of_weights = self.weights.paths().iter().any(|path| is_onnx(path).unwrap_or(false));
         let shapes = if of_weights { BTreeMap::new() } else { self.shapes.clone() };
-        elaborate::Options { model, set, phase, shapes, batch: self.batch, seed: self.seed, loader }
+        elaborate::Options {
+            model,
+            set,
+            phase,
+            shapes,
+            pictures: self.pictures,
+            batch: self.batch,
+            seed: self.seed,
+            loader,
+        }
     }
 }
 

@@ -95,6 +95,8 @@ impl Compiler {
             inputs: graph.inputs().iter().map(|&id| port(graph.node(id).name.as_deref().unwrap_or(""), id)).collect(),
             outputs: graph.outputs().iter().map(|o| Port { rows: o.rows.clone(), ..port(&o.name, o.node) }).collect(),
             code: None,
+            sizes: vec![],
+            weight_bytes: bytes as u64,
         })
     }
 

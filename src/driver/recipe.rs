@@ -7,14 +7,16 @@
 //! A recipe names the texts, the weights and the settings of a compilation, and no target: by it a
 //! compiled model is compiled again, for another CPU.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::programs::Programs;
 use super::weights::fingerprint;
 use super::{Compiler, Error, Network, Part, WeightsFrom, WeightsReport};
-use crate::artifact::{About, Container, Origin, Recipe, SourceHash};
+use crate::artifact::{About, Container, Destination, Origin, Recipe, SourceHash, Texts};
 use crate::diagnostic::Source;
 use crate::elaborate;
 use crate::ir::Kind;
@@ -54,7 +56,7 @@ impl Compiler {
             model: network.graph.name.clone(),
             settings: self.set.iter().map(setting).collect(),
             batch: network.imported.as_ref().map_or(self.batch, |i| i.batch),
-            shapes: self.shapes.clone().into_iter().collect(),
+            shapes: self.shapes_of(network),
             part: [self.part.from.clone(), self.part.until.clone(), self.part.also.clone()],
             weights: match &network.weights {
                 WeightsReport::Seed(seed) => Origin::Seed(*seed),
@@ -79,6 +81,24 @@ impl Compiler {
     }
 }
 
+impl Compiler {
+    /// The shapes that were asked for of a network's inputs, so that its text, and an ONNX model that has its weights, are
+    /// read for them again.
+    fn shapes_of(&self, network: &Network) -> Vec<(String, Vec<usize>)> {
+        let inputs: Vec<_> = network.graph.inputs().iter().map(|&id| network.graph.node(id)).collect();
+        let is_input = |name: &String| inputs.iter().any(|node| node.name.as_ref() == Some(name));
+        // Sizes by name decide about any input.
+        let by_name = !self.shapes.keys().all(is_input);
+        let asked = inputs.iter().filter_map(|node| {
+            let (name, own) = (node.name.clone()?, node.shape.dims());
+            let decided = by_name || (self.pictures.is_some() && own.len() == 4);
+            let shape = self.shapes.get(&name).cloned().or_else(|| decided.then(|| own.to_vec()))?;
+            Some((name, shape))
+        });
+        asked.collect()
+    }
+}
+
 /// A value as the language writes it.
 fn literal(value: &Value) -> String {
     match value {
@@ -88,7 +108,7 @@ fn literal(value: &Value) -> String {
 }
 
 /// Compiles a `.netc` file again, for this machine: from the texts within, with the weights that it
-/// was made with.
+/// was made with, for all of its sizes.
 ///
 /// # Errors
 /// Where the file is damaged, or its weights are not to be had.
@@ -97,22 +117,44 @@ pub fn recompile(path: &Path, options: ModelOptions) -> Result<Model, Error> {
 }
 
 pub(crate) fn recompile_container(container: &Container, options: ModelOptions) -> Result<Model, Error> {
-    let (compiler, mut network) = remake_container(container, options)?;
-    compiler.optimize(&mut network);
-    compiler.compile(&network)
+    let mut programs = Programs::new(Destination::Memory);
+    for made in container.describe()? {
+        let (compiler, mut network) = remade_network(container.path(), made, &BTreeMap::new(), options)?;
+        compiler.optimize(&mut network);
+        programs.add(&compiler, &network)?;
+    }
+    Model::from_bundle(programs.finish(), options).map_err(Error::Run)
 }
 
-/// The network that a `.netc` file was made of, as written, with its weights, and how it was compiled.
+/// The network that a `.netc` file was made of, as written, with its weights, and how its first program was compiled.
 ///
 /// # Errors
 /// As [`recompile`].
 pub(crate) fn remake(path: &Path, options: ModelOptions) -> Result<(Compiler, Network), Error> {
-    remake_container(&Container::open(path)?, options)
+    remake_for(path, &BTreeMap::new(), options)
 }
 
-fn remake_container(container: &Container, options: ModelOptions) -> Result<(Compiler, Network), Error> {
-    let path = container.path();
-    let (about, texts) = container.describe()?;
+/// As [`remake`], for inputs of other shapes, by name. The first size of an input whose images are free is the number of
+/// images that the program computes at once, whatever is given.
+///
+/// # Errors
+/// As [`recompile`], and where the text has mistakes for these shapes.
+pub(crate) fn remake_for(
+    path: &Path,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    options: ModelOptions,
+) -> Result<(Compiler, Network), Error> {
+    let made = Container::open(path)?.describe()?.swap_remove(0);
+    remade_network(path, made, shapes, options)
+}
+
+/// What a program was made of, for inputs of other `shapes` where they are given.
+fn remade_network(
+    path: &Path,
+    (about, texts): (About, Texts),
+    shapes: &BTreeMap<String, Vec<usize>>,
+    options: ModelOptions,
+) -> Result<(Compiler, Network), Error> {
     let fail = |reason: &str| Error::Recompile { path: path.into(), reason: reason.into() };
     let recipe = about.recipe.ok_or_else(|| fail("the file does not say how it was made"))?;
     let names = recipe.sources.iter().map(|s| PathBuf::from(&s.name));
@@ -122,7 +164,11 @@ fn remake_container(container: &Container, options: ModelOptions) -> Result<(Com
         let found = files.iter().find(|(name, _)| name == wanted);
         found.map(|(_, text)| text.clone()).ok_or_else(|| io::ErrorKind::NotFound.into())
     };
-    let compiler = remade(&recipe, path, options).map_err(|reason| fail(&reason))?;
+    let mut compiler = remade(&recipe, path, options).map_err(|reason| fail(&reason))?;
+    for (name, sizes) in shapes {
+        let sizes = [&[recipe.batch], sizes.get(1..).unwrap_or_default()].concat();
+        compiler.shapes.insert(name.clone(), sizes);
+    }
     let mut network = compiler.front_loaded(&root, text, &loader)?;
     compiler.load_weights(&mut network)?;
     Ok((compiler, network))

@@ -82,6 +82,8 @@ pub struct Options<'a> {
     /// Whole shapes of inputs in place of those that the text states, by name. The first size of an input that begins with
     /// `N` is [`Self::batch`] whatever stands there.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Height and width of the pictures, in place of those that the text states: of the only input with four axes.
+    pub pictures: Option<[usize; 2]>,
     /// The size of `N`. A model without `N` has no other than its own; 1 is taken for that.
     pub batch: usize,
     /// Seed of the weights' initialisation.
@@ -98,7 +100,16 @@ impl Default for Options<'_> {
             let file = opened::open(path)?;
             file.take(MAX_SOURCE as u64 + 1).read_to_string(&mut text).map(|_| text)
         };
-        Self { model: None, set: vec![], phase: Phase::Infer, shapes: BTreeMap::new(), batch: 1, seed: 0, loader }
+        Self {
+            model: None,
+            set: vec![],
+            phase: Phase::Infer,
+            shapes: BTreeMap::new(),
+            pictures: None,
+            batch: 1,
+            seed: 0,
+            loader,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::ops::layer::Value;
 use crate::syntax::ast::{
     Aux, BinaryOp, Definition, DefinitionKind, Expr, ExprKind, Ident, Label, Statement, StatementKind,
 };
-use crate::tensor::{Element, Shape};
+use crate::tensor::{Element, Shape, with_pictures};
 
 /// An `expect`, to be checked when the graph is complete.
 pub(crate) struct Budget {
@@ -215,7 +215,8 @@ impl Elaborator<'_> {
 
     /// The shape that an input is asked to have in place of the stated one.
     fn given_shape(&mut self, frame: &Frame, name: &Ident, dims: &[Expr], stated: Shape, span: Span) -> Option<Shape> {
-        let Some(given) = self.options.shapes.get(&name.name) else { return Some(stated) };
+        let pictures = self.options.pictures.and_then(|size| with_pictures(stated.dims(), size));
+        let Some(given) = self.options.shapes.get(&name.name).cloned().or(pictures) else { return Some(stated) };
         let mut sizes = given.clone();
         let is_open = dims.first().is_some_and(is_batch);
         let fits = sizes.len() == stated.rank()
@@ -247,6 +248,12 @@ impl Elaborator<'_> {
         }
         let names: Vec<String> =
             self.graph.inputs().iter().filter_map(|&id| self.graph.node(id).name.clone()).collect();
+        let pictures = self.graph.inputs().iter().filter(|&&id| self.graph.node(id).shape.rank() == 4).count();
+        if let (Some([height, width]), true) = (self.options.pictures, pictures != 1) {
+            let message = format!("pictures of {height}x{width} are asked for, and {pictures} inputs have four axes");
+            let diagnostic = Diagnostic::error("no-image", message).primary(definition.name.span, "this model");
+            self.report.add(diagnostic.help("`--shape INPUT=SIZES` gives the whole shape of an input"));
+        }
         for name in self.options.shapes.keys().filter(|name| !names.contains(name)) {
             let message = format!("a shape is given for `{name}`, but the inputs are {}", names.join(", "));
             let diagnostic = Diagnostic::error("unknown-input", message);

@@ -1,7 +1,7 @@
 //! Which kernel computes a convolution: by estimates, by measurements where there are some, by what
 //! the user forces, and by what was found inaccurate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Algorithm;
 use super::conv::{self, Arithmetic, Depthwise, Family, Points, Problem, Winograd};
@@ -21,6 +21,9 @@ pub struct Findings {
     pub coarse: Vec<Coarse>,
     /// By [`Layer::key`], kernels as [`Algorithm::describe`] names them, with their times in nanoseconds.
     pub measured: BTreeMap<String, BTreeMap<String, f64>>,
+    /// By a layer's label, how programs for other sizes of the same artifact pack its weights ([`Algorithm::packing`]): a kernel
+    /// that reads them as they are needs none of its own.
+    pub packed: BTreeMap<String, BTreeSet<String>>,
     /// The target's code could not be run, so that nothing is known of accuracy: tiles of more than
     /// 6×6 products, and products of transformed numbers in bf16, are chosen only where they are forced.
     pub unproved: bool,
@@ -159,7 +162,12 @@ struct Candidate {
     /// What the bytes of its weights must save.
     owed: f64,
     measured: bool,
+    /// Its weights are packed already.
+    packed: bool,
 }
+
+/// So many times as long a kernel may take, in comparisons, whose weights are packed already.
+const WORTH_OF_PACKED: f64 = 1.2;
 
 /// The cheapest kernel for a layer, or the one that the user forces. `label` is the node's.
 pub(super) fn choose(
@@ -170,7 +178,7 @@ pub(super) fn choose(
     target: &Target,
     options: &Options,
 ) -> Result<Choice, PlanError> {
-    let mut candidates = algorithms(layer, bounds.price, target, options);
+    let mut candidates = algorithms(label, layer, bounds.price, target, options);
     let forced_as = |name: &str| options.algorithms.iter().rev().find(|(label, _)| label == name);
     let forced = forced_as(label).or_else(|| forced_as("*"));
     let position = |wanted: &str| candidates.iter().position(|c| c.kernel.name() == wanted);
@@ -205,14 +213,17 @@ pub(super) fn choose(
 
 /// The best kernel of each algorithm that fits, the best first. Where some were measured, those come
 /// before all that were only estimated.
-fn algorithms(layer: &Layer, price: f64, target: &Target, options: &Options) -> Vec<Candidate> {
+fn algorithms(label: &str, layer: &Layer, price: f64, target: &Target, options: &Options) -> Vec<Candidate> {
+    let packed = options.findings.packed.get(label);
     let measured = options.findings.measured.get(&layer.key);
     let mut best: Vec<Candidate> = vec![];
     for (kernel, estimate) in layer.kernels(target) {
         let time = measured.and_then(|times| times.get(&kernel.describe()));
         let ns = time.copied().unwrap_or(estimate);
-        let owed = price * layer.copied_bytes(&kernel, target.unit) as f64;
-        let candidate = Candidate { ns, owed, measured: time.is_some(), kernel };
+        // Weights that are there cost no more bytes.
+        let packed = packed.is_some_and(|packed| packed.contains(&kernel.packing()));
+        let owed = if packed { 0.0 } else { price * layer.copied_bytes(&kernel, target.unit) as f64 };
+        let candidate = Candidate { ns, owed, measured: time.is_some(), packed, kernel };
         match best.iter_mut().find(|b| b.kernel.name() == candidate.kernel.name()) {
             None => best.push(candidate),
             Some(other) if rank(&candidate) < rank(other) => *other = candidate,
@@ -224,7 +235,8 @@ fn algorithms(layer: &Layer, price: f64, target: &Target, options: &Options) -> 
 }
 
 fn rank(candidate: &Candidate) -> (bool, f64) {
-    (!candidate.measured, candidate.ns + candidate.owed)
+    let ns = if candidate.packed { candidate.ns / WORTH_OF_PACKED } else { candidate.ns };
+    (!candidate.measured, ns + candidate.owed)
 }
 
 /// Whether the kernel may be chosen for its cost.

@@ -29,6 +29,15 @@ impl Algorithm {
         if let Algorithm::Winograd(w) = self { w.m } else { 0 }
     }
 
+    /// How the kernel's weights are packed, as far as that is its choice: of one layer, kernels of the same are packed alike.
+    pub fn packing(&self) -> String {
+        match self {
+            Algorithm::Direct(d) => format!("{} {}", self.name(), d.blocks),
+            Algorithm::Winograd(w) => format!("{} {}", self.name(), w.blocks),
+            _ => self.name(),
+        }
+    }
+
     /// The algorithm with its choices: `direct 14x2`.
     pub fn describe(&self) -> String {
         match self {

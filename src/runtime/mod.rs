@@ -58,7 +58,7 @@
 //! ```
 //! ```compile_fail,E0616
 //! fn grow(model: &mut netc::Model) {
-//!     model.manifest.arena_bytes = 0;
+//!     model.programs.clear();
 //! }
 //! ```
 
@@ -72,7 +72,9 @@ mod integrity;
 mod model;
 mod placement;
 mod pool;
+mod program;
 mod run;
+mod sizes;
 #[cfg(feature = "compile")]
 mod stateful;
 mod steps;
@@ -86,6 +88,7 @@ pub(crate) use crate::memory::default_memory;
 pub use execute::Timings;
 pub use model::{Model, ModelOptions, Verify};
 pub use run::RunError;
+pub use sizes::ModelSize;
 #[cfg(feature = "compile")]
 pub(crate) use stateful::{Stateful, Values};
 #[cfg(feature = "compile")]

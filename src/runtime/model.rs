@@ -8,18 +8,19 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::arena::{Arenas, Memory};
-use super::code::{Code, StepFunction};
+use super::arena::Memory;
+use super::code::Code;
 use super::integrity::Integrity;
 use super::placement::Placement;
 use super::pool::Pool;
+use super::program::Program;
 use super::run::RunError;
-use super::steps::Division;
-#[cfg(feature = "compile")]
-use crate::artifact::Image;
+use super::sizes::{Choice, ModelSize, choices};
 use crate::artifact::{
-    About, Artifact, Cause, Container, FileWeights, Images, Manifest, OpenError, Port, StepRecord, Texts, WeightRange,
+    self, About, Artifact, Cause, Container, FileWeights, Images, OpenError, Port, StepRecord, Texts, WeightRange,
 };
+#[cfg(feature = "compile")]
+use crate::artifact::{Bundle, Image, Manifest, check_programs};
 use crate::cpu;
 use crate::memory::default_memory;
 #[cfg(feature = "compile")]
@@ -124,17 +125,19 @@ const MAX_THREADS: usize = 256;
 /// model.run(&[&image], &mut [&mut logits])?;
 /// # Ok(()) }
 /// ```
+///
+/// A model may have programs for several sizes of its inputs (`netc compile --shapes`, `--batch 1,4,16`), on the same
+/// weights. [`Self::sizes`] tells of all, [`Self::size`] finds the one for given shapes; the rest of what a model tells is of
+/// the first. [`Self::run_tensors`] chooses by the tensors' shapes.
 pub struct Model {
-    pub(super) manifest: Manifest,
-    about: About,
+    /// The first is the one for whoever names no size.
+    pub(super) programs: Vec<Program>,
+    pub(super) choices: Vec<Choice>,
     code: Code,
-    pub(super) functions: Vec<StepFunction>,
     pub(super) source: Source,
     pub(super) integrity: Integrity,
-    pub(super) arenas: Arenas,
     pub(super) pool: Pool,
     pub(super) scratch: WorkerScratch,
-    pub(super) division: Division,
     memory_limit: u64,
 }
 
@@ -143,7 +146,8 @@ pub(super) enum Source {
     #[cfg(feature = "compile")]
     Memory {
         weights: memmap2::Mmap,
-        texts: Texts,
+        /// Of each program.
+        texts: Vec<Texts>,
     },
     File {
         artifact: Box<Artifact>,
@@ -249,7 +253,8 @@ impl Model {
         match &self.source {
             #[cfg(feature = "compile")]
             Source::Memory { weights, texts } => {
-                let bytes = crate::artifact::to_bytes(&self.manifest, &self.about, weights, self.code.bytes(), texts);
+                let programs = self.programs.iter().map(Program::record).collect();
+                let bytes = artifact::to_bytes(programs, weights, self.code.bytes(), texts);
                 bytes.map_err(|error| OpenError { path: "a model in memory".into(), cause: Cause::Io(error) })
             }
             Source::File { artifact, .. } => {
@@ -286,10 +291,7 @@ impl Model {
     /// # Safety
     /// As [`Self::open_with`].
     unsafe fn of_artifact(mut artifact: Artifact, options: ModelOptions) -> Result<Self, Cause> {
-        let missing = cpu::missing(&artifact.manifest().features);
-        if !missing.is_empty() {
-            return Err(Cause::MissingFeatures { missing });
-        }
+        check_features(artifact.programs())?;
         let code = Code::new(&std::mem::take(&mut artifact.code))?;
         let can_change = artifact.container().can_change();
         let (weights, watch) = if options.copy_weights && can_change {
@@ -310,9 +312,9 @@ impl Model {
         }
         // All parts are of one file.
         artifact.container().check_unchanged()?;
-        let (manifest, about) = (artifact.manifest().clone(), artifact.metadata.about.clone());
+        let programs = std::mem::take(&mut artifact.metadata.programs);
         let source = Source::File { artifact: Box::new(artifact), weights, watch };
-        Self::assemble(manifest, about, code, source, integrity, options)
+        Self::assemble(programs, code, source, integrity, options)
     }
 
     /// Takes a model that was just compiled: an image that codegen made, whose code does what its
@@ -323,85 +325,110 @@ impl Model {
     /// executable memory.
     #[cfg(feature = "compile")]
     pub(crate) fn from_image(image: Image, about: About, texts: Texts, options: ModelOptions) -> Result<Self, Cause> {
-        let missing = cpu::missing(&image.manifest.features);
-        if !missing.is_empty() {
-            return Err(Cause::MissingFeatures { missing });
-        }
-        let check = image.manifest.check(image.code.len(), image.weights.len());
+        // What is tried and trained states nothing of its pictures.
+        let about = About { preprocess: vec![None; image.manifest.inputs.len()], ..about };
+        Self::from_bundle(Bundle::new(image, about, texts), options)
+    }
+
+    /// As [`Self::from_image`], of programs for several sizes.
+    ///
+    /// # Errors
+    /// As [`Self::from_image`], and where they are not of one network, or two are for the same sizes.
+    #[cfg(feature = "compile")]
+    pub(crate) fn from_bundle(bundle: Bundle, options: ModelOptions) -> Result<Self, Cause> {
+        check_features(&bundle.programs)?;
+        let check = check_programs(&bundle.programs, bundle.code.len(), bundle.weights.len());
         check.map_err(|message| Cause::Malformed { message })?;
-        let code = Code::new(&image.code)?;
-        let source = Source::Memory { weights: image.weights.freeze()?, texts };
-        Self::assemble(image.manifest, about, code, source, Integrity::trusted(), options)
+        let code = Code::new(&bundle.code)?;
+        let source = Source::Memory { weights: bundle.weights.freeze()?, texts: bundle.texts };
+        Self::assemble(bundle.programs, code, source, Integrity::trusted(), options)
     }
 
     fn assemble(
-        manifest: Manifest,
-        about: About,
+        programs: Vec<artifact::Program>,
         code: Code,
         source: Source,
         integrity: Integrity,
         options: ModelOptions,
     ) -> Result<Self, Cause> {
-        let function = |step: &StepRecord| code.function(step.entry).expect("the manifest was checked");
-        let functions = manifest.steps.iter().map(function).collect();
         let threads = options.count_threads();
         let placement = if options.affinity { Placement::new(threads - 1) } else { Placement::free() };
-        let pool = Pool::new(&format!("netc-{}", manifest.name), threads, placement);
-        let division = Division::new(&manifest.steps, pool.threads());
-        let scratch = WorkerScratch::new(manifest.scratch_bytes as usize, pool.threads() - 1)?;
-        Ok(Self {
-            manifest,
-            about,
-            code,
-            functions,
-            source,
-            integrity,
-            arenas: Arenas::new(),
-            pool,
-            scratch,
-            division,
-            memory_limit: options.memory_limit(),
+        let pool = Pool::new(&format!("netc-{}", programs[0].manifest.name), threads, placement);
+        let scratch = programs.iter().map(|program| program.manifest.scratch_bytes).max().unwrap_or(0);
+        let scratch = WorkerScratch::new(scratch as usize, pool.threads() - 1)?;
+        let programs: Vec<Program> =
+            programs.into_iter().map(|program| Program::new(program, &code, pool.threads())).collect();
+        let choices = choices(&programs);
+        Ok(Self { programs, choices, code, source, integrity, pool, scratch, memory_limit: options.memory_limit() })
+    }
+
+    fn first(&self) -> &Program {
+        &self.programs[0]
+    }
+
+    /// The sizes that the model is compiled for, in the order in which that was asked; those that differ in the number of
+    /// images alone are one.
+    pub fn sizes(&self) -> impl ExactSizeIterator<Item = ModelSize<'_>> {
+        (0..self.choices.len()).map(|choice| ModelSize::new(self, choice))
+    }
+
+    /// The size for inputs of these shapes, in the inputs' order. The first size of each may be any number of images, where
+    /// the network treats them one by one.
+    ///
+    /// # Errors
+    /// Where the model is not compiled for them: [`RunError::NoSize`] lists those that there are.
+    pub fn size<'s>(&self, shapes: impl Iterator<Item = &'s [usize]> + Clone) -> Result<ModelSize<'_>, RunError> {
+        self.sizes().find(|size| size.takes(shapes.clone())).ok_or_else(|| {
+            let given = shapes.map(|shape| format!("{shape:?}")).collect::<Vec<_>>().join(", ");
+            let there = self.sizes().map(|size| size.to_string()).collect();
+            RunError::NoSize { name: self.name().into(), given, there }
         })
     }
 
     /// The network's name, as its spec has it.
     pub fn name(&self) -> &str {
-        &self.manifest.name
+        &self.first().manifest.name
     }
 
     /// In the order in which a run takes them.
     pub fn inputs(&self) -> &[Port] {
-        &self.manifest.inputs
+        &self.first().manifest.inputs
     }
 
     /// In the order in which a run gives them.
     pub fn outputs(&self) -> &[Port] {
-        &self.manifest.outputs
+        &self.first().manifest.outputs
     }
 
     /// What a run does, one after the other.
     pub fn steps(&self) -> &[StepRecord] {
-        &self.manifest.steps
+        &self.first().manifest.steps
     }
 
     /// CPU features that the code uses, by their Rust target-feature names: `avx512f`, `fma`.
     pub fn features(&self) -> &[String] {
-        &self.manifest.features
+        &self.first().manifest.features
     }
 
     /// Bytes of the activations of one run.
     pub fn arena_bytes(&self) -> u64 {
-        self.manifest.arena_bytes
+        self.first().manifest.arena_bytes
     }
 
     #[cfg(feature = "compile")]
     pub(crate) fn manifest(&self) -> &Manifest {
-        &self.manifest
+        &self.first().manifest
+    }
+
+    /// Of every program, in the order of the code.
+    #[cfg(feature = "compile")]
+    pub(crate) fn manifests(&self) -> impl Iterator<Item = &Manifest> {
+        self.programs.iter().map(|program| &program.manifest)
     }
 
     /// Labels, preprocessing, and how the model was made.
     pub fn about(&self) -> &About {
-        &self.about
+        &self.first().about
     }
 
     /// The spec and the optimized IR; read from the file by this call.
@@ -411,8 +438,11 @@ impl Model {
     pub fn texts(&self) -> Result<Texts, Cause> {
         match &self.source {
             #[cfg(feature = "compile")]
-            Source::Memory { texts, .. } => Ok(texts.clone()),
-            Source::File { artifact, .. } => artifact.container().texts(),
+            Source::Memory { texts, .. } => Ok(texts[0].clone()),
+            Source::File { artifact, .. } => {
+                let none = || Cause::Malformed { message: "the model has no texts".into() };
+                artifact.container().texts()?.into_iter().next().ok_or_else(none)
+            }
         }
     }
 
@@ -427,13 +457,9 @@ impl Model {
     }
 
     /// Bytes that one run takes besides the weights: the arena, states, each thread's scratch, and a batch
-    /// of the inputs and outputs.
+    /// of the inputs and outputs. Of several sizes, that of the largest.
     pub fn run_memory(&self) -> u64 {
-        let bytes = |port: &Port| port.shape.iter().fold(4u64, |bytes, &d| bytes.saturating_mul(d as u64));
-        let scratch = self.manifest.scratch_bytes.saturating_mul(self.pool.threads() as u64);
-        let ports = self.ports().map(bytes).fold(0, u64::saturating_add);
-        let arena = self.manifest.arena_bytes.saturating_add(self.manifest.state_bytes);
-        arena.saturating_add(scratch).saturating_add(ports)
+        self.programs.iter().map(|program| program.run_memory(self.pool.threads())).max().unwrap_or(0)
     }
 
     /// Bytes that one run may take: [`ModelOptions::memory`].
@@ -454,25 +480,19 @@ impl Model {
 
     /// How many images a run takes, and why; `None` of a file that does not say.
     pub fn images(&self) -> Option<&Images> {
-        self.manifest.images.as_ref()
+        self.first().manifest.images.as_ref()
     }
 
     /// Images at once, where a run takes any number; else `None`, and a run takes the manifest's sizes.
     pub fn batched(&self) -> Option<usize> {
-        match &self.manifest.images {
-            Some(Images::Independent { batch }) => Some(*batch),
-            Some(_) => None,
-            // An older file does not say; a common first size was the batch.
-            None => {
-                let &first = self.manifest.outputs[0].shape.first()?;
-                self.ports().all(|p| p.shape.first() == Some(&first)).then_some(first)
-            }
-        }
+        self.first().manifest.batched()
     }
+}
 
-    pub(super) fn ports(&self) -> impl Iterator<Item = &Port> {
-        self.manifest.inputs.iter().chain(&self.manifest.outputs)
-    }
+/// Requires that this CPU has what all programs need.
+fn check_features(programs: &[artifact::Program]) -> Result<(), Cause> {
+    let missing = programs.iter().map(|program| cpu::missing(&program.manifest.features)).find(|m| !m.is_empty());
+    missing.map_or(Ok(()), |missing| Err(Cause::MissingFeatures { missing }))
 }
 
 impl Source {
@@ -541,7 +561,7 @@ fn verify_all(integrity: &Integrity, weights: &[u8], offset: u64) -> Result<(), 
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Model").field("manifest", &self.manifest).finish_non_exhaustive()
+        f.debug_struct("Model").field("manifest", &self.first().manifest).finish_non_exhaustive()
     }
 }
 
@@ -556,9 +576,10 @@ mod tests {
     fn refusal(edit: impl Fn(&mut Manifest, &mut About)) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("odd.netc");
-        let (mut image, mut about) = (tiny::image(1, &Destination::Memory), tiny::about());
-        edit(&mut image.manifest, &mut about);
-        Writer::create(&path).unwrap().finish(&image, &about, &Texts::default()).unwrap();
+        let mut bundle = tiny::bundle(1, &Destination::Memory);
+        let artifact::Program { manifest, about } = &mut bundle.programs[0];
+        edit(manifest, about);
+        Writer::create(&path).unwrap().finish(&bundle).unwrap();
         // SAFETY: it is not run.
         unsafe { Model::open(&path) }.map(drop).unwrap_err().cause.to_string()
     }
@@ -613,10 +634,11 @@ mod tests {
         use std::os::unix::fs::FileExt;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("tables.netc");
-        let mut image = tiny::image(1, &Destination::Memory);
-        image.manifest.steps[1].addresses = true;
-        let table = image.manifest.steps[1].weights.unwrap();
-        Writer::create(&path).unwrap().finish(&image, &tiny::about(), &Texts::default()).unwrap();
+        let mut bundle = tiny::bundle(1, &Destination::Memory);
+        let step = &mut bundle.programs[0].manifest.steps[1];
+        step.addresses = true;
+        let table = step.weights.unwrap();
+        Writer::create(&path).unwrap().finish(&bundle).unwrap();
         // SAFETY: it is not run.
         let model = unsafe { Model::open(&path) }.unwrap();
         let table = table.offset as usize..(table.offset + table.bytes) as usize;

@@ -10,6 +10,8 @@ use super::arena::{Arena, Memory};
 use super::denormals::FlushDenormals;
 use super::execute::{Execution, Outcome, Timings};
 use super::model::Model;
+use super::program::Program;
+use super::sizes::Choice;
 use super::steps::{RunMemory, Steps};
 use crate::artifact::{Port, Slot};
 use crate::mapped::Change;
@@ -28,6 +30,9 @@ pub enum RunError {
     /// A tensor whose sizes, but for the number of images, are not the port's.
     #[error("{name} takes tensors of {expected}, one of {given} was given")]
     Shape { name: String, expected: String, given: Shape },
+    /// Inputs of sizes that the model is not compiled for; `there` lists those that it is.
+    #[error("{name} is compiled for {}, not for {given}", there.join("; "))]
+    NoSize { name: String, given: String, there: Vec<String> },
     /// An input or output with another number of images than those before it.
     #[error("{name} has {given} images, the inputs before have {expected}")]
     Batch { name: String, expected: usize, given: usize },
@@ -78,7 +83,7 @@ pub enum RunError {
 
 impl Model {
     /// Runs the model. Inputs and outputs are row-major f32 of [`Self::inputs`] and
-    /// [`Self::outputs`], in that order; all may hold any number of images along the first axis, where
+    /// [`Self::outputs`], in that order, those of the first of several [`Self::sizes`]; all may hold any number of images along the first axis, where
     /// the network treats them one by one ([`Self::batched`]). Of ports of whole numbers
     /// ([`Port::element`](crate::artifact::Port::element)), f32 holds each number; others than the element has mean
     /// nothing. [`Self::run_tensors`] takes and gives them as they are.
@@ -90,10 +95,10 @@ impl Model {
     /// Where sizes do not fit, where the first run finds weights damaged, or where the model's file was
     /// changed in place; then what is in `outputs` means nothing.
     pub fn run(&self, inputs: &[&[f32]], outputs: &mut [&mut [f32]]) -> Result<(), RunError> {
-        self.run_timed(inputs, outputs, None)
+        self.run_choice(&self.choices[0], inputs, outputs, None)
     }
 
-    /// Runs the model and adds to `timings` the time that each step took.
+    /// Runs the model and adds to `timings` the time that each step took; of several programs, the first runs all.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -103,39 +108,42 @@ impl Model {
         outputs: &mut [&mut [f32]],
         timings: &mut Timings,
     ) -> Result<(), RunError> {
-        timings.0.resize(self.manifest.steps.len(), Default::default());
-        self.run_timed(inputs, outputs, Some(timings))
+        timings.0.resize(self.steps().len(), Default::default());
+        self.run_choice(&Choice::only(0), inputs, outputs, Some(timings))
     }
 
     /// Runs the model on tensors of the inputs' shapes and elements, with any number of images along the first
-    /// axis. Allocates the outputs, of their ports' elements; of one with [`Port::rows`], the rows that exist.
+    /// axis. Allocates the outputs, of their ports' elements; of one with [`Port::rows`], the rows that exist. Of several
+    /// sizes, the one that the shapes have runs.
     ///
     /// # Errors
     /// As [`Self::run`], and where a tensor has another shape.
     pub fn run_tensors(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, RunError> {
-        check_count("inputs", self.manifest.inputs.len(), inputs.len())?;
-        self.check_elements()?;
-        self.manifest
-            .inputs
-            .iter()
-            .zip(inputs)
-            .try_for_each(|(port, tensor)| self.check_shape(port, tensor.shape()))?;
-        let images = self.count_images(inputs.iter().map(Tensor::len))?;
+        check_count("inputs", self.inputs().len(), inputs.len())?;
+        let size = match self.sizes().len() {
+            1 => self.sizes().next().expect("there is one"),
+            _ => self.size(inputs.iter().map(|tensor| tensor.shape().dims()))?,
+        };
+        let program = size.program();
+        program.check_elements()?;
+        let (ports, batched) = (size.inputs().iter(), size.batched());
+        ports.zip(inputs).try_for_each(|(port, tensor)| program.check_shape(port, tensor.shape()))?;
+        let images = program.count_images(inputs.iter().map(Tensor::len))?;
         let zeros = |port: &Port| {
             let mut shape = port.shape.clone();
-            if let (Some(batch), Some(size), Some(images)) = (self.batched(), shape.first_mut(), images) {
+            if let (Some(batch), Some(size), Some(images)) = (batched, shape.first_mut(), images) {
                 *size = *size / batch * images;
             }
             Tensor::try_zeros(Shape::new(shape)).map_err(|_| RunError::Memory(io::ErrorKind::OutOfMemory.into()))
         };
-        let mut outputs = self.manifest.outputs.iter().map(zeros).collect::<Result<Vec<_>, _>>()?;
-        let ports = self.manifest.inputs.iter();
+        let mut outputs = size.outputs().iter().map(zeros).collect::<Result<Vec<_>, _>>()?;
+        let ports = size.inputs().iter();
         let numbers = inputs.iter().zip(ports).map(|(tensor, port)| numbers(tensor, port));
         let numbers = numbers.collect::<Result<Vec<Cow<'_, [f32]>>, _>>()?;
         let values: Vec<&[f32]> = numbers.iter().map(|numbers| &**numbers).collect();
         let mut slices: Vec<&mut [f32]> = outputs.iter_mut().map(Tensor::data_mut).collect();
-        self.run(&values, &mut slices)?;
-        let ports = self.manifest.outputs.iter();
+        size.run(&values, &mut slices)?;
+        let ports = size.outputs().iter();
         let existing = |(output, port): (&Tensor, &Port)| {
             let output = match self.counted(port, |index| outputs[index].data()[0]) {
                 Some((rows, count)) => rows.existing(output, count),
@@ -150,11 +158,153 @@ impl Model {
     /// first number.
     pub fn counted<'m>(&self, port: &'m Port, first: impl Fn(usize) -> f32) -> Option<(&'m Rows, usize)> {
         let rows = port.rows()?;
-        let counter = self.manifest.outputs.iter().position(|other| other.name == rows.counted_by)?;
+        let counter = self.outputs().iter().position(|other| other.name == rows.counted_by)?;
         // A count is no fraction, and no more than there is room for.
         Some((rows, first(counter).max(0.0) as usize))
     }
 
+    /// Runs the programs of one size, which are chosen by the number of images that are left.
+    pub(super) fn run_choice(
+        &self,
+        choice: &Choice,
+        inputs: &[&[f32]],
+        outputs: &mut [&mut [f32]],
+        mut timings: Option<&mut Timings>,
+    ) -> Result<(), RunError> {
+        // All programs of a size have the same sizes an image.
+        let images = self.programs[choice.programs[0]].check_sizes(inputs, outputs)?;
+        self.source.check_unchanged()?;
+        let mut done = 0;
+        let mut result = Ok(());
+        while done < images && result.is_ok() {
+            let chosen = choice.next(images - done);
+            let program = &self.programs[chosen];
+            assert!(program.manifest.states.is_empty(), "models with states are run with these");
+            let mut arena = program.arenas.take(|| self.new_arena(program))?;
+            let batch = program.batch();
+            while done < images && result.is_ok() && choice.next(images - done) == chosen {
+                let count = batch.min(images - done);
+                result = if count == batch {
+                    program.point_at(&mut arena, inputs, outputs, done);
+                    self.execute(program, &mut arena, timings.as_deref_mut())
+                } else {
+                    self.run_remainder(program, &mut arena, inputs, outputs, [done, count], timings.as_deref_mut())
+                };
+                done += count;
+            }
+            program.arenas.give(arena);
+        }
+        // Of weights that others wrote to meanwhile, neither a result nor an error means anything.
+        self.source.check_unchanged()?;
+        result
+    }
+
+    pub(super) fn new_arena(&self, program: &Program) -> Result<Arena, RunError> {
+        let (needed, limit) = (program.run_memory(self.threads()), self.memory_limit());
+        if needed > limit {
+            return Err(RunError::TooLarge { needed, limit });
+        }
+        let manifest = &program.manifest;
+        let ports = manifest.inputs.len() + manifest.outputs.len();
+        Ok(Arena {
+            activations: Memory::new(manifest.arena_bytes as usize)?,
+            scratch: Memory::new(manifest.scratch_bytes as usize)?,
+            // Arena, weights, ports, states.
+            frame: vec![std::ptr::null_mut(); 2 + ports + 1],
+            batch: vec![],
+        })
+    }
+
+    /// Runs `count` images from `first` on, fewer than a batch, by way of whole batches in the arena.
+    fn run_remainder(
+        &self,
+        program: &Program,
+        arena: &mut Arena,
+        inputs: &[&[f32]],
+        outputs: &mut [&mut [f32]],
+        [first, count]: [usize; 2],
+        timings: Option<&mut Timings>,
+    ) -> Result<(), RunError> {
+        let batch = program.batch();
+        let mut whole = std::mem::take(&mut arena.batch);
+        if whole.is_empty() {
+            whole = program.manifest.ports().map(|p| vec![0.0; p.shape.iter().product()]).collect();
+        }
+        for (to, from) in whole.iter_mut().zip(inputs) {
+            let image = to.len() / batch;
+            to[..count * image].copy_from_slice(&from[first * image..][..count * image]);
+        }
+        for (base, values) in arena.frame[2..].iter_mut().zip(&mut whole) {
+            *base = values.as_mut_ptr().cast();
+        }
+        let result = self.execute(program, arena, timings);
+        for (from, to) in whole[inputs.len()..].iter().zip(outputs) {
+            let image = from.len() / batch;
+            to[first * image..][..count * image].copy_from_slice(&from[..count * image]);
+        }
+        arena.batch = whole;
+        result
+    }
+
+    /// One pass over the steps.
+    pub(super) fn execute(
+        &self,
+        program: &Program,
+        arena: &mut Arena,
+        timings: Option<&mut Timings>,
+    ) -> Result<(), RunError> {
+        arena.frame[0] = arena.activations.base();
+        arena.frame[1] = self.source.weights().as_ptr().cast_mut();
+        let own = arena.scratch.base();
+        // SAFETY: the arena is this run's alone, inputs are borrowed, outputs are borrowed uniquely,
+        // weights are read-only; the manifest's sizes were checked. The workers' scratch is used by
+        // the pool's threads, which one run has at a time.
+        let memory = unsafe { RunMemory::new(&arena.frame, own, &self.scratch.bases) };
+        match self.execute_on(program, memory, timings) {
+            Outcome::Done => Ok(()),
+            Outcome::Damaged(step) => Err(self.damaged(program, step)),
+            Outcome::Abandoned => unreachable!("a thread that runs alone either comes to the end or unwinds"),
+        }
+    }
+
+    /// With the pool's threads where they are free and go through to the end, or else alone.
+    fn execute_on(&self, program: &Program, memory: RunMemory, mut timings: Option<&mut Timings>) -> Outcome {
+        let execution = |threads: usize| {
+            let steps = Steps {
+                steps: &program.manifest.steps,
+                division: &program.division,
+                functions: &program.functions,
+                weights: self.source.weights(),
+                integrity: &self.integrity,
+                memory,
+            };
+            Execution::new(steps, threads)
+        };
+        let join = |run: &Execution<Steps>, thread: usize, timings: Option<&mut Timings>| {
+            let _flush = FlushDenormals::new();
+            run.join(thread, timings);
+        };
+        if self.pool.threads() > 1 {
+            let run = execution(self.pool.threads());
+            let ran = self.pool.run(&|thread| join(&run, thread, None), || join(&run, 0, timings.as_deref_mut()));
+            match ran.then(|| run.finish()) {
+                Some(outcome @ (Outcome::Done | Outcome::Damaged(_))) => return outcome,
+                Some(Outcome::Abandoned) | None => {}
+            }
+        }
+        let run = execution(1);
+        join(&run, 0, timings);
+        run.finish()
+    }
+
+    fn damaged(&self, program: &Program, step: usize) -> RunError {
+        let path = self.source.path().map(PathBuf::from);
+        let offset = self.source.weights_offset() + self.integrity.damaged().unwrap_or(0);
+        RunError::Damaged { path, step: program.manifest.steps[step].name.clone(), offset }
+    }
+}
+
+impl Program {
     /// Whether a tensor is of a port's shape, with any number of images.
     fn check_shape(&self, port: &Port, given: &Shape) -> Result<(), RunError> {
         // Along the first axis there may be another number of images; counting them tells more.
@@ -163,46 +313,17 @@ impl Model {
             return Ok(());
         }
         let mut sizes: Vec<String> = port.shape.iter().map(usize::to_string).collect();
-        if let (Some(_), Some(first)) = (self.batched(), sizes.first_mut()) {
+        if let (Some(_), Some(first)) = (self.manifest.batched(), sizes.first_mut()) {
             *first = "N".into();
         }
         let expected = format!("{}[{}]", port.element, sizes.join(","));
         Err(RunError::Shape { name: port.name.clone(), expected, given: given.clone() })
     }
 
-    fn run_timed(
-        &self,
-        inputs: &[&[f32]],
-        outputs: &mut [&mut [f32]],
-        mut timings: Option<&mut Timings>,
-    ) -> Result<(), RunError> {
-        assert!(self.manifest.states.is_empty(), "models with states are run with these");
-        let images = self.check_sizes(inputs, outputs)?;
-        self.source.check_unchanged()?;
-        let mut arena = self.arenas.take(|| self.new_arena())?;
-        let batch = self.batch();
-        let mut done = 0;
-        let mut result = Ok(());
-        while done < images && result.is_ok() {
-            let count = batch.min(images - done);
-            result = if count == batch {
-                self.point_at(&mut arena, inputs, outputs, done);
-                self.execute(&mut arena, timings.as_deref_mut())
-            } else {
-                self.run_remainder(&mut arena, inputs, outputs, done, count, timings.as_deref_mut())
-            };
-            done += count;
-        }
-        self.arenas.give(arena);
-        // Of weights that others wrote to meanwhile, neither a result nor an error means anything.
-        self.source.check_unchanged()?;
-        result
-    }
-
     /// Runs are of f32, whatever the ports' elements are. Steps of training, which read numbers of 64 bits as they are, are
     /// run with their states.
     fn check_elements(&self) -> Result<(), RunError> {
-        let other = self.ports().find(|port| port.raw);
+        let other = self.manifest.ports().find(|port| port.raw);
         let Some(port) = other else { return Ok(()) };
         let given = Shape::new(port.shape.clone());
         let expected = Shape::of(port.element, port.shape.clone()).to_string();
@@ -220,9 +341,9 @@ impl Model {
 
     /// The number of images in values of these lengths, which are the first ports', if any.
     fn count_images(&self, lengths: impl Iterator<Item = usize>) -> Result<Option<usize>, RunError> {
-        let batch = self.batched();
+        let batch = self.manifest.batched();
         let mut images = None;
-        for (port, given) in self.ports().zip(lengths) {
+        for (port, given) in self.manifest.ports().zip(lengths) {
             let whole: usize = port.shape.iter().product();
             let expected = whole / batch.unwrap_or(1);
             if let (None, Some(&first)) = (batch, port.shape.first())
@@ -252,21 +373,6 @@ impl Model {
         images.map_or("its inputs and outputs have different first sizes".into(), |images| images.to_string())
     }
 
-    pub(super) fn new_arena(&self) -> Result<Arena, RunError> {
-        let (needed, limit) = (self.run_memory(), self.memory_limit());
-        if needed > limit {
-            return Err(RunError::TooLarge { needed, limit });
-        }
-        let ports = self.manifest.inputs.len() + self.manifest.outputs.len();
-        Ok(Arena {
-            activations: Memory::new(self.manifest.arena_bytes as usize)?,
-            scratch: Memory::new(self.manifest.scratch_bytes as usize)?,
-            // Arena, weights, ports, states.
-            frame: vec![std::ptr::null_mut(); 2 + ports + 1],
-            batch: vec![],
-        })
-    }
-
     /// Makes the arena's frame lead to the images from `first` on.
     fn point_at(&self, arena: &mut Arena, inputs: &[&[f32]], outputs: &mut [&mut [f32]], first: usize) {
         let counts = [inputs.len(), outputs.len()];
@@ -279,88 +385,6 @@ impl Model {
             let image = self.manifest.outputs[i].shape.iter().product::<usize>() / batch;
             arena.frame[Slot::Output(i as u32).index(counts)] = output[first * image..].as_mut_ptr().cast();
         }
-    }
-
-    /// Runs the last images, fewer than a batch, by way of whole batches in the arena.
-    fn run_remainder(
-        &self,
-        arena: &mut Arena,
-        inputs: &[&[f32]],
-        outputs: &mut [&mut [f32]],
-        first: usize,
-        count: usize,
-        timings: Option<&mut Timings>,
-    ) -> Result<(), RunError> {
-        let mut whole = std::mem::take(&mut arena.batch);
-        if whole.is_empty() {
-            whole = self.ports().map(|p| vec![0.0; p.shape.iter().product()]).collect();
-        }
-        for (to, from) in whole.iter_mut().zip(inputs) {
-            let image = to.len() / self.batch();
-            to[..count * image].copy_from_slice(&from[first * image..][..count * image]);
-        }
-        for (base, values) in arena.frame[2..].iter_mut().zip(&mut whole) {
-            *base = values.as_mut_ptr().cast();
-        }
-        let result = self.execute(arena, timings);
-        for (from, to) in whole[inputs.len()..].iter().zip(outputs) {
-            let image = from.len() / self.batch();
-            to[first * image..][..count * image].copy_from_slice(&from[..count * image]);
-        }
-        arena.batch = whole;
-        result
-    }
-
-    /// One pass over the steps.
-    pub(super) fn execute(&self, arena: &mut Arena, timings: Option<&mut Timings>) -> Result<(), RunError> {
-        arena.frame[0] = arena.activations.base();
-        arena.frame[1] = self.source.weights().as_ptr().cast_mut();
-        let own = arena.scratch.base();
-        // SAFETY: the arena is this run's alone, inputs are borrowed, outputs are borrowed uniquely,
-        // weights are read-only; the manifest's sizes were checked. The workers' scratch is used by
-        // the pool's threads, which one run has at a time.
-        let memory = unsafe { RunMemory::new(&arena.frame, own, &self.scratch.bases) };
-        match self.execute_on(memory, timings) {
-            Outcome::Done => Ok(()),
-            Outcome::Damaged(step) => Err(self.damaged(step)),
-            Outcome::Abandoned => unreachable!("a thread that runs alone either comes to the end or unwinds"),
-        }
-    }
-
-    /// With the pool's threads where they are free and go through to the end, or else alone.
-    fn execute_on(&self, memory: RunMemory, mut timings: Option<&mut Timings>) -> Outcome {
-        let execution = |threads: usize| {
-            let steps = Steps {
-                steps: &self.manifest.steps,
-                division: &self.division,
-                functions: &self.functions,
-                weights: self.source.weights(),
-                integrity: &self.integrity,
-                memory,
-            };
-            Execution::new(steps, threads)
-        };
-        let join = |run: &Execution<Steps>, thread: usize, timings: Option<&mut Timings>| {
-            let _flush = FlushDenormals::new();
-            run.join(thread, timings);
-        };
-        if self.pool.threads() > 1 {
-            let run = execution(self.pool.threads());
-            let ran = self.pool.run(&|thread| join(&run, thread, None), || join(&run, 0, timings.as_deref_mut()));
-            match ran.then(|| run.finish()) {
-                Some(outcome @ (Outcome::Done | Outcome::Damaged(_))) => return outcome,
-                Some(Outcome::Abandoned) | None => {}
-            }
-        }
-        let run = execution(1);
-        join(&run, 0, timings);
-        run.finish()
-    }
-
-    fn damaged(&self, step: usize) -> RunError {
-        let path = self.source.path().map(PathBuf::from);
-        let offset = self.source.weights_offset() + self.integrity.damaged().unwrap_or(0);
-        RunError::Damaged { path, step: self.manifest.steps[step].name.clone(), offset }
     }
 }
 

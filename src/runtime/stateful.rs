@@ -54,8 +54,8 @@ impl Stateful {
     /// # Errors
     /// Where there is no memory for states and activations, or they are more than the model may take.
     pub(crate) fn new(model: Model) -> Result<Stateful, RunError> {
-        let states = Memory::zeros(model.manifest.state_bytes as usize)?;
-        let arena = model.new_arena()?;
+        let states = Memory::zeros(model.manifest().state_bytes as usize)?;
+        let arena = model.new_arena(&model.programs[0])?;
         Ok(Stateful { model, states, arena, then: None })
     }
 
@@ -67,9 +67,9 @@ impl Stateful {
     /// # Panics
     /// Where it has other states.
     pub(crate) fn followed_by(self, model: Model) -> Result<Stateful, RunError> {
-        let [own, other] = [&self.model.manifest, &model.manifest].map(|m| (&m.states, m.state_bytes));
+        let [own, other] = [self.model.manifest(), model.manifest()].map(|m| (&m.states, m.state_bytes));
         assert_eq!(own, other, "both models have the same states in the same places");
-        let arena = model.new_arena()?;
+        let arena = model.new_arena(&model.programs[0])?;
         Ok(Stateful { then: Some((model, arena)), ..self })
     }
 
@@ -85,7 +85,7 @@ impl Stateful {
 
     /// Names, shapes and places of the states.
     pub(crate) fn states(&self) -> &[StateRecord] {
-        &self.model.manifest.states
+        &self.model.manifest().states
     }
 
     /// The values of the nth state.
@@ -143,7 +143,7 @@ impl Stateful {
         outputs: &mut [&mut [f32]],
         mut timings: Option<&mut Timings>,
     ) -> Result<(), RunError> {
-        let manifest = &model.manifest;
+        let manifest = model.manifest();
         check_count("inputs", manifest.inputs.len(), inputs.len())?;
         check_count("outputs", manifest.outputs.len(), outputs.len())?;
         for (port, values) in manifest.inputs.iter().zip(inputs) {
@@ -164,7 +164,7 @@ impl Stateful {
             arena.frame[Slot::Output(i as u32).index(counts)] = output.as_mut_ptr().cast();
         }
         arena.frame[Slot::States.index(counts)] = states.base();
-        model.execute(arena, timings)
+        model.execute(&model.programs[0], arena, timings)
     }
 }
 

@@ -9,6 +9,8 @@ mod shape;
 pub use element::Element;
 pub use rows::Rows;
 pub use shape::Shape;
+#[cfg(feature = "compile")]
+pub(crate) use shape::with_pictures;
 
 use std::fmt;
 

@@ -85,6 +85,17 @@ impl Shape {
     }
 }
 
+/// Sizes of images `[n, c, h, w]` with another height and width; of `[n, h, w, c]` where only the last size can be that of
+/// channels, 1 or 3. `None` of what has other than four axes.
+#[cfg(feature = "compile")]
+pub(crate) fn with_pictures(dims: &[usize], [height, width]: [usize; 2]) -> Option<Vec<usize>> {
+    match *dims {
+        [n, c, _, last] if matches!(c, 1 | 3) || !matches!(last, 1 | 3) => Some(vec![n, c, height, width]),
+        [n, _, _, c] => Some(vec![n, height, width, c]),
+        _ => None,
+    }
+}
+
 impl<const N: usize> From<[usize; N]> for Shape {
     fn from(dims: [usize; N]) -> Self {
         Self::new(dims)

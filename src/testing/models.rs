@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::artifact::{Destination, Image, Texts, WriteError, Writer};
+use crate::artifact::{Bundle, Destination, Image, Texts, WriteError, Writer};
 use crate::codegen;
 use crate::ir::Graph;
 use crate::plan;
@@ -34,5 +34,6 @@ pub fn write_foreign(model: &Model, path: &Path) -> Result<(), WriteError> {
     manifest.steps.iter_mut().for_each(|s| s.weights = None);
     let weights = Destination::Memory.region(4096).expect("memory");
     let image = Image { manifest, code: model.code().to_vec(), weights };
-    Writer::create(path)?.finish(&image, model.about(), &model.texts().expect("what was written"))
+    let texts = model.texts().expect("what was written");
+    Writer::create(path)?.finish(&Bundle::new(image, model.about().clone(), texts))
 }

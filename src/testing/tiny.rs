@@ -8,7 +8,9 @@
 use iced_x86::code_asm::*;
 use std::path::Path;
 
-use crate::artifact::{About, Destination, Image, Images, Manifest, Port, StepRecord, Texts, WeightRange, Writer};
+use crate::artifact::{
+    About, Bundle, Destination, Image, Images, Manifest, Port, StepRecord, Texts, WeightRange, Writer,
+};
 use crate::runtime::{Model, ModelOptions};
 
 /// Elements of one image.
@@ -73,6 +75,11 @@ pub fn texts() -> Texts {
     Texts { sources: vec!["netc 1\n".into()], ir: "graph @tiny {}\n".into() }
 }
 
+/// The model as what becomes a file.
+pub(crate) fn bundle(batch: usize, destination: &Destination) -> Bundle {
+    Bundle::new(image(batch, destination), about(), texts())
+}
+
 /// The model in memory.
 pub fn model(batch: usize, options: ModelOptions) -> Model {
     model_of_images(batch, Some(Images::Independent { batch }), options)
@@ -95,8 +102,8 @@ pub fn model_of_images(batch: usize, images: Option<Images>, options: ModelOptio
 /// Writes the model to a file, packing straight into it.
 pub fn write(path: &Path, batch: usize) {
     let writer = Writer::create(path).unwrap();
-    let image = image(batch, &writer.destination().unwrap());
-    writer.finish(&image, &about(), &texts()).unwrap();
+    let bundle = bundle(batch, &writer.destination().unwrap());
+    writer.finish(&bundle).unwrap();
 }
 
 fn step(name: &str, entry: usize, elements: usize, weights: usize) -> StepRecord {

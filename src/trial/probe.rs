@@ -444,7 +444,7 @@ mod tests {
         let options = Options { algorithms: vec![("*".into(), algorithm.into())], ..Options::default() };
         let generated = generate(graph, target, &options).unwrap();
         let wanted = |step: usize, part: usize| all || reads(&generated.plan, step, part);
-        let image = build(graph, target, &generated, &Destination::Memory, &wanted).unwrap();
+        let image = build(graph, target, &generated, &Destination::Memory, &[], &wanted).unwrap();
         probe(graph, &generated, &image).unwrap()
     }
 

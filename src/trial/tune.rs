@@ -94,7 +94,7 @@ fn competitors(mut kernels: Vec<(Algorithm, f64)>, options: &Options) -> Vec<Str
 fn times(graph: &Graph, target: &Target, generated: &Generated) -> Result<Vec<(String, String, f64)>, Error> {
     let steps = &generated.plan.steps;
     let plain = |step: usize, _| !multiplies(&steps[step]);
-    let mut image = codegen::build(graph, target, generated, &Destination::Memory, &plain).map_err(Box::new)?;
+    let mut image = codegen::build(graph, target, generated, &Destination::Memory, &[], &plain).map_err(Box::new)?;
     touch(&mut image, steps);
     let options = ModelOptions::default().threads(1);
     let model = Model::from_image(image, About::default(), Texts::default(), options)?;

@@ -160,7 +160,7 @@ fn a_folder_or_nothing_is_no_model() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn files_of_this_format_version_stay_readable() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/artifact/v1.netc");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/artifact/v2.netc");
     let model = open(&file, Verify::Eager).unwrap_or_else(|e| panic!("{e}; see tests/artifact/README.md"));
     assert_eq!(model.about().labels, ["a", "b"]);
     let input = Tensor::new([3, 3, 4, 4], (0..144).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect());
@@ -174,8 +174,8 @@ fn files_of_this_format_version_stay_readable() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn a_model_may_be_a_part_of_a_program() {
-    let included = netc::include_model!("../artifact/v1.netc", ModelOptions::default().threads(1)).unwrap();
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/artifact/v1.netc");
+    let included = netc::include_model!("../artifact/v2.netc", ModelOptions::default().threads(1)).unwrap();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/artifact/v2.netc");
     let input = Tensor::new([3, 3, 4, 4], (0..144).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect());
     let run = |model: &Model| model.run_tensors(std::slice::from_ref(&input)).unwrap();
     assert_eq!(run(&included), run(&open(&file, Verify::Eager).unwrap()));

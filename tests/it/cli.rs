@@ -63,6 +63,7 @@ transcripts!(
     precision,
     quantize,
     run,
+    sizes,
     stats,
     train,
     trust,

@@ -39,6 +39,7 @@ mod onnx;
 mod optimized_zoo;
 mod portable;
 mod runtime;
+mod sizes;
 mod stress;
 mod strict;
 mod tiny;

@@ -99,9 +99,10 @@ impl Case {
         let bytes = std::fs::read(&self.file).unwrap();
         let number = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
         let section = |i: usize| bytes[number(48 + 32 * i + 8)..][..number(48 + 32 * i + 16)].to_vec();
-        let [mut metadata, mut texts] = [2, 3].map(|i| serde_json::from_slice(&section(i)).unwrap());
+        let [mut metadata, mut texts]: [Value; 2] = [2, 3].map(|i| serde_json::from_slice(&section(i)).unwrap());
         let mut weights = section(0);
-        edit(&mut metadata, &mut texts, &mut weights);
+        // Of one program.
+        edit(&mut metadata, &mut texts[0], &mut weights);
         let padded = |bytes: &[u8]| [bytes, &vec![0; bytes.len().next_multiple_of(4096) - bytes.len()]].concat();
         let blocks: Vec<u64> = padded(&weights).chunks(1 << 20).map(xxh3_64).collect();
         metadata["blocks"] = blocks.clone().into();

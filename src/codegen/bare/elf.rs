@@ -30,7 +30,9 @@ pub(super) fn write(bare: &Bare, sink: impl Write) -> io::Result<()> {
         file.add_symbol(Symbol { name, value, size, kind, scope, weak: false, section, flags: SymbolFlags::None })
     };
     // The functions may be called from without; that is what a linkage of their own would not allow.
-    for (name, place) in [("run", bare.code.run), ("run_parallel", bare.code.run_parallel)] {
+    for (name, place) in
+        [("run", bare.code.run), ("run_parallel", bare.code.run_parallel), ("supported", bare.code.supported)]
+    {
         named(name, place, SymbolKind::Text, SymbolScope::Dynamic, text);
     }
     // Steps are there for whoever profiles.

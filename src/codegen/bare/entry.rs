@@ -6,8 +6,8 @@
 //!                                                       └▶ task(record, part, worker) ─▶ share of a step ─▶ step
 //! ```
 //!
-//! All of it is Cranelift's code of integers and addresses, but for four instructions that read and write how the
-//! floating-point unit treats denormals, which Cranelift does not have.
+//! All of it is Cranelift's code of integers and addresses, but for what Cranelift does not have: four instructions that read
+//! and write how the floating-point unit treats denormals, and the questions to the CPU (`supported`).
 //!
 //! The caller's arena holds all that a run writes: activations, a *record*, and the scratch of each worker. The record
 //! begins with the frame of base pointers that steps are given; behind it are the share's function and the number of
@@ -20,7 +20,7 @@ use cranelift_codegen::isa::TargetIsa;
 use cranelift_codegen::{Context, FinalizedRelocTarget, binemit};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext};
 
-use super::{ALIGNMENT, Sizes};
+use super::{ALIGNMENT, Sizes, supported};
 use crate::artifact::{Manifest, Slot, StepRecord, flush_denormals};
 use crate::codegen::link::{FUNCTION_ALIGNMENT, PADDING};
 use crate::codegen::vector::clif;
@@ -40,6 +40,8 @@ pub(super) struct Code {
     /// Where `run` and `run_parallel` begin and how long they are.
     pub run: (u64, u64),
     pub run_parallel: (u64, u64),
+    /// The same of `supported`.
+    pub supported: (u64, u64),
 }
 
 pub(super) struct Relocation {
@@ -61,11 +63,12 @@ pub(super) enum To {
 mod function {
     pub(super) const READ_CONTROL: u32 = 0;
     pub(super) const WRITE_CONTROL: u32 = 1;
-    pub(super) const TASK: u32 = 2;
-    pub(super) const RUN: u32 = 3;
-    pub(super) const RUN_PARALLEL: u32 = 4;
+    pub(super) const SUPPORTED: u32 = 2;
+    pub(super) const TASK: u32 = 3;
+    pub(super) const RUN: u32 = 4;
+    pub(super) const RUN_PARALLEL: u32 = 5;
     /// The first of those that compute a share of a step.
-    pub(super) const SHARES: u32 = 5;
+    pub(super) const SHARES: u32 = 6;
 }
 
 /// Namespaces of what functions refer to: the steps' functions by their place in the steps' code, the functions here
@@ -95,7 +98,8 @@ pub(super) fn assemble(
     let entry = Entry { manifest, sizes, flush: flush_denormals(target.architecture.name()), check };
     let mut functions = vec![];
     let control = control(target.architecture);
-    functions.extend(control.map(|bytes| Compiled { bytes, relocations: vec![] }));
+    let supported = supported::code(target.architecture, &manifest.features);
+    functions.extend(control.into_iter().chain([supported]).map(|bytes| Compiled { bytes, relocations: vec![] }));
     functions.push(compile(isa, "task", TASK, Gives::Nothing, |b| entry.task(b))?);
     functions.push(compile(isa, "run", entry.arguments(), Gives::Status, |b| entry.run(b))?);
     let parallel = entry.arguments() + 3;
@@ -143,7 +147,8 @@ fn placed(steps: &[u8], functions: &[Compiled]) -> Code {
         relocations.extend(moved);
     }
     let place = |index: u32| (places[index as usize], functions[index as usize].bytes.len() as u64);
-    Code { run: place(function::RUN), run_parallel: place(function::RUN_PARALLEL), bytes, relocations }
+    let [run, run_parallel, supported] = [function::RUN, function::RUN_PARALLEL, function::SUPPORTED].map(place);
+    Code { run, run_parallel, supported, bytes, relocations }
 }
 
 struct Compiled {

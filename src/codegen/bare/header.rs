@@ -35,7 +35,7 @@ fn write(out: &mut String, bare: &Bare) -> std::fmt::Result {
         " * For {} with {features}: a CPU that lacks one of these features",
         bare.target.architecture.name()
     )?;
-    writeln!(out, " * ends the program with an illegal instruction.")?;
+    writeln!(out, " * ends the program with an illegal instruction; {}() tells.", bare.function("supported"))?;
     writeln!(out, " *")?;
     writeln!(
         out,
@@ -122,6 +122,11 @@ fn write_functions(out: &mut String, bare: &Bare, names: &[String], inputs: usiz
     }
     let parameters = parameters.join(", ");
     writeln!(out, "\n#ifdef __cplusplus\nextern \"C\" {{\n#endif\n")?;
+    writeln!(
+        out,
+        "/* 1 where the CPU has all features of {macros}_CPU_FEATURES, 0 where it lacks one: asked of the CPU, each time. */"
+    )?;
+    writeln!(out, "int {}(void);\n", bare.function("supported"))?;
     writeln!(out, "/* Computes the outputs on the calling thread, in an arena of {macros}_ARENA_SIZE bytes. */")?;
     writeln!(out, "int {}({parameters});\n", bare.function("run"))?;
     writeln!(

@@ -14,6 +14,7 @@ mod elf;
 mod entry;
 mod header;
 mod names;
+mod supported;
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -147,7 +148,7 @@ impl<'a> Bare<'a> {
     pub(crate) fn write_library(&self, mut sink: impl Write) -> io::Result<()> {
         let mut length = Length(0);
         self.write_object(&mut length)?;
-        let functions = [self.function("run"), self.function("run_parallel")];
+        let functions = ["run", "run_parallel", "supported"].map(|name| self.function(name));
         archive::begin(&mut sink, &format!("{}.o", self.prefix), length.0, &functions)?;
         self.write_object(&mut sink)?;
         archive::end(&mut sink, length.0)

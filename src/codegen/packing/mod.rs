@@ -23,13 +23,17 @@ mod print;
 #[cfg(test)]
 mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::kernels::cook_toom;
 use super::vector::round_to_bf16;
-use crate::plan::View;
+use crate::ir::Graph;
 use crate::plan::conv::Points;
-use crate::tensor::Element;
+use crate::plan::{Plan, View};
+use crate::tensor::{Element, Shape};
 use crate::weights::{Values, WeightId};
 
 pub(crate) use print::print;
@@ -42,6 +46,8 @@ pub(crate) struct Packing {
     pub weights: Vec<WeightId>,
     /// Byte offset of the first part in the weights section.
     pub offset: usize,
+    /// An earlier program of the same artifact has packed it there.
+    pub is_there: bool,
     /// One after the other, without gaps.
     pub parts: Vec<Part>,
 }
@@ -49,7 +55,7 @@ pub(crate) struct Packing {
 impl Packing {
     /// Parts one after the other from `offset` on, each made so long that the next begins aligned.
     pub(crate) fn new(weights: Vec<WeightId>, offset: usize, parts: Vec<Part>) -> Packing {
-        Packing { weights, offset, parts: parts.into_iter().map(Part::aligned).collect() }
+        Packing { weights, offset, is_there: false, parts: parts.into_iter().map(Part::aligned).collect() }
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -74,6 +80,67 @@ impl Packing {
     /// memory of its own.
     pub(crate) fn has_tables(&self) -> bool {
         self.parts.iter().any(|part| matches!(part.fill, Fill::Words(_)))
+    }
+}
+
+/// What programs of one artifact have packed so far: a later one reads there what it would pack alike.
+#[derive(Default)]
+pub(crate) struct Earlier {
+    /// Each with what its weights hold.
+    packings: Vec<(Vec<Content>, Packing)>,
+    /// As [`Findings::packed`](crate::plan::Findings::packed).
+    kernels: BTreeMap<String, BTreeSet<String>>,
+    bytes: usize,
+}
+
+/// Shape and numbers of a weight. Each program has a graph of its own, whose weights are known by nothing else: passes name
+/// and derive them anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Content {
+    shape: Shape,
+    /// xxh3-128 of the numbers.
+    hash: u128,
+}
+
+impl Content {
+    pub(crate) fn of(graph: &Graph, weight: WeightId) -> Content {
+        let values = graph.weights.values(weight);
+        let hash = xxh3_128(bytemuck::cast_slice((*values).as_ref()));
+        Content { shape: graph.weights.get(weight).shape.clone(), hash }
+    }
+}
+
+impl Earlier {
+    /// Adds what a program packs itself.
+    pub(crate) fn add(&mut self, graph: &Graph, plan: &Plan, packings: Vec<Packing>, bytes: usize) {
+        for step in plan.steps.iter().filter(|step| step.layer.is_some()) {
+            let label = graph.node(step.node).name.clone().unwrap_or_default();
+            self.kernels.entry(label).or_default().insert(step.kernel.packing());
+        }
+        let content = |packing: &Packing| packing.weights.iter().map(|&weight| Content::of(graph, weight)).collect();
+        let own = packings.into_iter().filter(|packing| !packing.is_there);
+        self.packings.extend(own.map(|packing| (content(&packing), packing)));
+        self.bytes = bytes;
+    }
+
+    /// How layers' weights are packed, by their labels.
+    pub(crate) fn kernels(&self) -> &BTreeMap<String, BTreeSet<String>> {
+        &self.kernels
+    }
+
+    /// Where the weights of the next program begin.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.packings.is_empty()
+    }
+
+    /// Where there is what a packing would hold.
+    pub(crate) fn find(&self, weights: &[Content], parts: &[Part]) -> Option<usize> {
+        let same = |(contents, packing): &&(Vec<Content>, Packing)| contents == weights && packing.parts == parts;
+        self.packings.iter().find(same).map(|(_, packing)| packing.offset)
     }
 }
 

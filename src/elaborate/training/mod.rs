@@ -83,7 +83,7 @@ pub fn training(
 ) -> Result<ElaboratedTraining, Vec<Diagnostic>> {
     let (set, seed, loader) = (options.set.clone(), options.seed, options.loader);
     let shapes = std::collections::BTreeMap::new();
-    let inner = Options { model: None, set, phase: Phase::Train, shapes, batch: 1, seed, loader };
+    let inner = Options { model: None, set, phase: Phase::Train, shapes, pictures: None, batch: 1, seed, loader };
     let mut report = Report::default();
     let program = Program::load(sources, root, &inner, &mut report);
     check::check(&program, &mut report);

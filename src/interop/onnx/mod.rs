@@ -63,13 +63,16 @@ use crate::ir::Graph;
 pub struct Options {
     /// The first size of an input, where the model leaves it open.
     pub batch: usize,
-    /// Whole shapes of inputs by name; they override the model's.
+    /// Whole shapes of inputs by name; they override the model's. A name that is none of an input's but of a size that the
+    /// model leaves open has one number, which is that size wherever it stands but first.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Height and width of the pictures: of the only input with four axes, whatever the model states.
+    pub pictures: Option<[usize; 2]>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { batch: 1, shapes: BTreeMap::new() }
+        Self { batch: 1, shapes: BTreeMap::new(), pictures: None }
     }
 }
 
@@ -112,6 +115,17 @@ pub fn import_file(file: &ModelFile, options: &Options) -> Result<Graph, ImportE
 /// [`Options::batch`] gives.
 pub(crate) fn open_inputs(file: &ModelFile, options: &Options) -> Vec<usize> {
     import::open_inputs(file, options)
+}
+
+/// What shapes by name say of a model: those of inputs, and the number of images, where the size that the model leaves open
+/// first is named.
+pub(crate) fn named_shapes(file: &ModelFile, shapes: &BTreeMap<String, Vec<usize>>) -> NamedShapes {
+    import::named_shapes(file, shapes)
+}
+
+pub(crate) struct NamedShapes {
+    pub inputs: BTreeMap<String, Vec<usize>>,
+    pub batch: Option<usize>,
 }
 
 /// The type of floating-point numbers, other than f32, that a model's inputs or weights are of.

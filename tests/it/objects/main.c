@@ -95,6 +95,10 @@ int main(int argc, char **argv) {
 #ifdef __x86_64__
     const unsigned control = __builtin_ia32_stmxcsr();
 #endif
+    if (net_supported() != 1) {
+        fprintf(stderr, "the CPU lacks one of %s\n", NET_CPU_FEATURES);
+        return 1;
+    }
     size_t workers = argc > 2 ? strtoul(argv[2], NULL, 10) : 1;
     void *arena = guarded(NET_ARENA_SIZE_FOR(workers));
     int status;

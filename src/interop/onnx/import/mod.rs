@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use super::call::{Call, Grid, Value};
 use super::draft::Draft;
-pub(crate) use ports::{of_open_sizes, open_inputs};
+pub(crate) use ports::{named_shapes, of_open_sizes, open_inputs};
 
 use super::error::{ImportError, Problem};
 use super::file::ModelFile;

@@ -1,18 +1,18 @@
 //! What goes into a model and comes out: weights, inputs of chosen sizes, outputs.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use super::Importer;
-use crate::interop::onnx::Options;
 use crate::interop::onnx::call::Value;
 use crate::interop::onnx::file::ModelFile;
 use crate::interop::onnx::proto::{self, data_type};
 use crate::interop::onnx::view::View;
+use crate::interop::onnx::{NamedShapes, Options};
 use crate::interop::onnx::{names, operators, types};
 use crate::ir::NodeId;
 use crate::ops;
-use crate::tensor::{Element, Shape};
+use crate::tensor::{Element, Shape, with_pictures};
 
 impl Importer<'_> {
     pub(super) fn initializers(&mut self, graph: &proto::Graph) -> Result<(), String> {
@@ -28,8 +28,18 @@ impl Importer<'_> {
 
     pub(super) fn inputs(&mut self, graph: &proto::Graph) -> Result<(), String> {
         let is_input = |name: &str| graph.input.iter().any(|i| i.name == name);
-        if let Some(name) = self.options.shapes.keys().find(|name| !is_input(name)) {
-            return Err(format!("a shape is given for `{name}`, but the inputs are {}", names_of(graph)));
+        let sizes = size_names(graph);
+        for (name, given) in self.options.shapes.iter().filter(|(name, _)| !is_input(name)) {
+            let is_size = sizes.contains(&name.as_str());
+            if is_size && given.len() == 1 {
+                continue;
+            }
+            if is_size {
+                return Err(format!("the size `{name}` is one number, not {given:?}"));
+            }
+            let named =
+                if sizes.is_empty() { String::new() } else { format!(", and named sizes {}", sizes.join(", ")) };
+            return Err(format!("a shape is given for `{name}`, but the inputs are {}{named}", names_of(graph)));
         }
         for input in &graph.input {
             // Before IR version 4, weights had to be inputs too.
@@ -50,10 +60,19 @@ impl Importer<'_> {
                 self.define(&input.name, Value::Data(View::whole(node, rank)));
             }
         }
-        match self.draft.inputs() {
-            [] => Err("the model has no input".into()),
-            _ => Ok(()),
+        if self.draft.inputs().is_empty() {
+            return Err("the model has no input".into());
         }
+        if let Some([height, width]) = self.options.pictures {
+            let count = self.draft.inputs().iter().filter(|&&node| self.draft.node_dims(node).len() == 4).count();
+            if count != 1 {
+                let asked = format!("pictures of {height}x{width} are asked for");
+                return Err(format!(
+                    "{asked}, and {count} inputs have four axes; --shape gives the whole shape of one"
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn input_shape(&self, input: &proto::ValueInfo) -> Result<Shape, String> {
@@ -81,8 +100,21 @@ impl Importer<'_> {
 
     /// The first size is the batch, where the file leaves it open; no other may be.
     fn stated_sizes(&self, name: &str, stated: &[proto::Dimension]) -> Result<Vec<usize>, String> {
-        let sizes = stated.iter().enumerate().map(|(i, d)| stated_size(d).or((i == 0).then_some(self.options.batch)));
-        let sizes: Vec<Option<usize>> = sizes.collect();
+        let own: Vec<Option<usize>> = stated.iter().map(stated_size).collect();
+        let known: Vec<usize> = own.iter().map(|size| size.unwrap_or(0)).collect();
+        let pictures = self.options.pictures.and_then(|size| with_pictures(&known, size));
+        let of_name = |d: &proto::Dimension| match self.options.shapes.get(d.dim_param.as_deref()?).map(Vec::as_slice) {
+            Some(&[size]) => Some(size),
+            _ => None,
+        };
+        let size = |(i, d): (usize, &proto::Dimension)| match (own[i], &pictures) {
+            (None, _) if i == 0 => Some(self.options.batch),
+            (own, Some(pictures)) => {
+                own.map(|_| pictures[i]).or(Some(pictures[i]).filter(|&size| size > 0)).or(of_name(d))
+            }
+            (own, None) => own.or(of_name(d)),
+        };
+        let sizes: Vec<Option<usize>> = stated.iter().enumerate().map(size).collect();
         let open: Vec<String> = (0..sizes.len())
             .filter(|&i| sizes[i].is_none())
             .map(|i| match stated[i].dim_param.as_deref().unwrap_or_default() {
@@ -94,8 +126,11 @@ impl Importer<'_> {
             return Ok(sizes.into_iter().flatten().collect());
         }
         let example: Vec<String> = sizes.iter().map(|s| s.unwrap_or(224).to_string()).collect();
+        let named = (0..sizes.len()).filter(|&i| sizes[i].is_none()).filter_map(|i| stated[i].dim_param.as_deref());
+        let named: Vec<String> = named.filter(|n| !n.is_empty()).map(|n| format!("--shape {n}=224")).collect();
+        let or = if named.is_empty() { String::new() } else { format!(", or sizes by name: {}", named.join(" ")) };
         Err(format!(
-            "the model leaves {} of input {name} open; give its whole shape, such as --shape {name}={}",
+            "the model leaves {} of input {name} open; give its whole shape, such as --shape {name}={}{or}",
             open.join(" and "),
             example.join(",")
         ))
@@ -187,6 +222,40 @@ pub(crate) fn open_inputs(file: &ModelFile, options: &Options) -> Vec<usize> {
     let weights: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let inputs = graph.input.iter().filter(|input| !weights.contains(input.name.as_str())).enumerate();
     inputs.filter(|(_, input)| is_open(input)).map(|(i, _)| i).collect()
+}
+
+/// The inputs that are no weights, and their sizes.
+fn sized_inputs(graph: &proto::Graph) -> impl Iterator<Item = (&proto::ValueInfo, &[proto::Dimension])> {
+    let weights: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    graph.input.iter().filter(move |input| !weights.contains(input.name.as_str())).map(|input| {
+        let shape = input.ty.as_ref().and_then(|t| t.tensor_type.as_ref()?.shape.as_ref());
+        (input, shape.map_or(&[][..], |shape| &shape.dim[..]))
+    })
+}
+
+/// The names of sizes that a model leaves open.
+fn size_names(graph: &proto::Graph) -> Vec<&str> {
+    let mut names: Vec<&str> = vec![];
+    for dimension in sized_inputs(graph).flat_map(|(_, sizes)| sizes).filter(|d| stated_size(d).is_none()) {
+        let name = dimension.dim_param.as_deref().unwrap_or_default();
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+/// As [`super::super::named_shapes`].
+pub(crate) fn named_shapes(file: &ModelFile, shapes: &BTreeMap<String, Vec<usize>>) -> NamedShapes {
+    let graph = file.model.graph.as_ref().expect("checked when the file was opened");
+    let is_input = |name: &str| graph.input.iter().any(|input| input.name == name);
+    let inputs = shapes.iter().filter(|(name, _)| is_input(name)).map(|(n, s)| (n.clone(), s.clone())).collect();
+    let first = sized_inputs(graph).filter(|(input, _)| !shapes.contains_key(&input.name));
+    let first = first.filter_map(|(_, sizes)| sizes.first()).filter(|d| stated_size(d).is_none());
+    let named =
+        |d: &proto::Dimension| d.dim_param.as_deref().filter(|name| !is_input(name)).and_then(|n| shapes.get(n));
+    let batch = first.filter_map(named).find_map(|given| <[usize; 1]>::try_from(&given[..]).ok());
+    NamedShapes { inputs, batch: batch.map(|[images]| images) }
 }
 
 fn stated_size(dimension: &proto::Dimension) -> Option<usize> {
