@@ -10,7 +10,7 @@ use super::{emit, generate, verified};
 use crate::interpreter;
 use crate::ir::{Graph, Phase};
 use crate::ops::activation::Activation;
-use crate::ops::{Activate, ActivationGradient, BatchNorm, Conv2d, Flatten, Linear};
+use crate::ops::{ActivationGradient, BatchNorm, Conv2d, Flatten, Linear};
 use crate::passes::{self, Selection};
 use crate::plan::{Layout, Options, View, plan};
 use crate::target::Target;
