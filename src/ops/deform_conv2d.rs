@@ -1,7 +1,7 @@
 //! Deformable convolution: taps that move (Dai et al. 2017, arXiv:1703.06211; Zhu et al. 2019, arXiv:1811.11168).
 
-use super::conv2d::{BIAS, WINDOWS};
 use super::attributes::attributes;
+use super::conv2d::{BIAS, WINDOWS};
 use super::gradient::{Gradient, Gradients};
 use super::grid_sample::{Beyond, GridCoordinates, MAX_PIXELS, Sampling};
 use super::images::{Images, apart, joined};

@@ -1,7 +1,7 @@
 //! A convolution whose weight is a value that the network computes.
 
-use super::conv2d::WINDOWS;
 use super::attributes::attributes;
+use super::conv2d::WINDOWS;
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, joined};
 use super::layer::{Arity, Layer, ParamType, Preset, param};

@@ -198,6 +198,9 @@ fn take_constant(e: &mut Editor, id: NodeId) -> Option<()> {
     if of_norm.rank() != 2 || !op.sizes.is_empty() || !is_row || !is_inside {
         return None;
     }
+    // A layer with weights has a label, which is the norm's, or the constant's that goes.
+    let of_constant = || e.feeds_only(constant, id).then(|| e.node(constant).name.clone()).flatten();
+    let label = e.node(norm).name.clone().or_else(of_constant)?;
     let [weight] = e.weights_read(constant)[..] else { return None };
     let values = e.weight_values(weight);
     let known = if op.affine { e.weights_of(norm)? } else { vec![] };
@@ -220,8 +223,9 @@ fn take_constant(e: &mut Editor, id: NodeId) -> Option<()> {
     let weights = [(&names[0], factors), (&names[1], terms)];
     let weights = weights.map(|(name, values)| e.derive(name, [each], &values, true)).to_vec();
     let x = e.operands(norm)[0];
-    let norm = e.insert(LayerNorm { affine: true, ..op }, &[x], weights, id);
-    e.rewrite(id, back, &[norm], vec![]);
+    let with_weights = e.insert(LayerNorm { affine: true, ..op }, &[x], weights, id);
+    e.rewrite(id, back, &[with_weights], vec![]);
+    e.rename(with_weights, Some(label));
     e.remark(message, locations);
     Some(())
 }

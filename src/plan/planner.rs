@@ -114,7 +114,7 @@ const ALGORITHMS: [&str; 12] = [
 const WORTH_ITS_ERROR: f64 = 0.04;
 
 /// Share of a network's time that weights must save whose transformed copies add as many bytes as all of its weights have.
-const WORTH_ITS_WEIGHTS: f64 = 1.0 / 12.0;
+const WORTH_ITS_WEIGHTS: f64 = 1.0 / 16.0;
 
 /// Nanoseconds that a byte of transformed weights needs to save at most, whatever the network is: a millisecond for 4 MB.
 const MOST_A_BYTE: f64 = 0.25;

@@ -24,6 +24,10 @@ impl State<'_> {
         if found == Some("=") && failure.expected.contains(&Rule::op_add) {
             return Some("to compare, write `==`".into());
         }
+        let is_behind = |before: Token| failure.token.is_some_and(|t| self.tokens[t].start == before.end);
+        if found == Some("{") && self.token_before(failure).is_some_and(is_behind) {
+            return Some("in an expression, a label with braces stands in quotes: `\"level{i}\"`".into());
+        }
         let line = self.blamed_line(failure);
         let inside = self.tokens.iter().filter(|t| t.start >= line.start && t.end <= line.end);
         let first = inside.into_iter().find(|t| t.kind == TokenKind::Word)?.text(self.source);
