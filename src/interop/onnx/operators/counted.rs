@@ -37,10 +37,15 @@ pub(crate) fn non_max_suppression(draft: &mut Draft, call: &Call) -> Results {
         most: if most < crate::ops::indices::MOST as f32 { most as usize } else { usize::MAX },
         centers: call.int("center_point_box", 0)? != 0,
     };
-    let dims = draft.dims(&scores);
     let operands = [draft.in_order(&boxes)?, draft.in_order(&scores)?];
     let chosen = draft.add(op, &operands, vec![])?;
-    let kept = draft.node_dims(chosen)[2];
+    draft.labelled(|label| format!("{label}_rows"), |draft| chosen_boxes(draft, chosen))
+}
+
+/// Of indices `[images, classes, kept]` those of boxes that stay, each behind its image and class: `[boxes, 3]`.
+fn chosen_boxes(draft: &mut Draft, chosen: NodeId) -> Results {
+    let dims = draft.node_dims(chosen).to_vec();
+    let kept = dims[2];
     let count = dims[0] * dims[1] * kept;
     draft.reserve(count.saturating_mul(3))?;
     let chosen = flat(draft, chosen, count)?;
