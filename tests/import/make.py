@@ -238,7 +238,7 @@ def command_line_models():
         "unsupported.onnx",
         [
             helper.make_node("Conv", ["image", "conv.weight"], ["a"], "/conv/Conv"),
-            helper.make_node("NonZero", ["a"], ["b"], "/head/NonZero"),
+            helper.make_node("Bernoulli", ["a"], ["b"], "/head/Bernoulli"),
             helper.make_node("QuantizeLinear", ["a", "scale"], ["c"], "/quant/Quantize"),
             helper.make_node("DequantizeLinear", ["c", "scale"], ["d"], "/quant/Dequantize"),
             helper.make_node("Det", ["d"], ["e"], "/head/Det"),

@@ -1,6 +1,7 @@
 //! ONNX models as networks: what their texts look like, and that a text, the model and what is compiled
 //! of either are the same.
 
+use regex::Regex;
 use std::path::{Path, PathBuf};
 
 use netc::Compiler;
@@ -97,12 +98,29 @@ fn what_torchvision_exports_reads_as_one_would_write_it() {
         };
         if let Some((module, uses)) = repeated {
             assert_eq!(text.matches(&format!("module {module}(")).count(), 1, "{text}");
-            assert_eq!(text.matches(&format!(" {module}(")).count(), 1 + uses, "{text}");
+            assert_eq!(calls(text, module), uses, "{text}");
         }
         insta::assert_snapshot!(name, text);
         shown += 1;
     }
     assert_eq!(shown, 16);
+}
+
+/// How often a text's model uses a module, in loops as often as they go round.
+fn calls(text: &str, module: &str) -> usize {
+    let bounds = Regex::new(r"^ *for \w+ in (\d+)\.\.(\d+) \{$").unwrap();
+    let mut times = 1;
+    let mut calls = 0;
+    for line in text.lines() {
+        if let Some(found) = bounds.captures(line) {
+            times = found[2].parse::<usize>().unwrap() - found[1].parse::<usize>().unwrap();
+        } else if line.trim() == "}" {
+            times = 1;
+        } else if line.contains(&format!(": {module}(")) {
+            calls += times;
+        }
+    }
+    calls
 }
 
 fn optimized(mut graph: Graph) -> Graph {
@@ -423,7 +441,7 @@ fn what_netc_does_not_have_is_listed_at_once() {
     let error = Compiler::new().front(&fixture("unsupported.onnx")).map(drop).unwrap_err();
     assert!(matches!(error, Error::Import(_)));
     let message = error.to_string();
-    for node in ["/head/NonZero", "/head/Det"] {
+    for node in ["/head/Bernoulli", "/head/Det"] {
         assert!(message.contains(node), "{message}");
     }
 }

@@ -157,9 +157,11 @@ impl Copy {
         let mut rows: Vec<Vector> =
             (0..self.rows).map(|row| b.load_first(from.at(row * self.from_row), columns)).collect();
         if self.interleaved {
-            for (i, vector) in interleaved(b, &rows).into_iter().enumerate() {
+            // Each is stored at once: units of few registers have none for rows and results together.
+            for i in 0..self.rows {
                 let wanted = (columns * self.rows).saturating_sub(i * lanes).min(lanes);
                 if wanted > 0 {
+                    let vector = interleaved(b, &rows, i);
                     b.store_first(to.at(i * b.unit().bytes()), vector, wanted);
                 }
             }
@@ -175,25 +177,22 @@ impl Copy {
     }
 }
 
-/// The elements of the rows column by column, in as many vectors.
-fn interleaved(b: &mut Builder, rows: &[Vector]) -> Vec<Vector> {
+/// One of as many vectors as there are rows, which have the elements of the rows column by column.
+fn interleaved(b: &mut Builder, rows: &[Vector], vector: usize) -> Vector {
     let lanes = b.lanes();
-    let of = |vector: usize, lane: usize| {
+    let of = |lane: usize| {
         let at = vector * lanes + lane;
         (at % rows.len(), at / rows.len())
     };
-    let one = |vector: usize| {
-        let mut all = rows[0];
-        for (i, &row) in rows.iter().enumerate().skip(1) {
-            all = b.shuffle([all, row], |lane| match of(vector, lane) {
-                (0, column) if i == 1 => column,
-                (own, column) if own == i => lanes + column,
-                _ => lane,
-            });
-        }
-        all
-    };
-    (0..rows.len()).map(one).collect()
+    let mut all = rows[0];
+    for (i, &row) in rows.iter().enumerate().skip(1) {
+        all = b.shuffle([all, row], |lane| match of(lane) {
+            (0, column) if i == 1 => column,
+            (own, column) if own == i => lanes + column,
+            _ => lane,
+        });
+    }
+    all
 }
 
 /// The first `wanted` rows of the transposed square. Each stage exchanges one bit of the row's number
@@ -254,5 +253,7 @@ mod tests {
             }
         }
         on(PixelShuffle { factor: 2 }, &[1, 4, 1, 1030]);
+        // As many rows as there are at most.
+        on(Transpose { perm: vec![0, 2, 1] }, &[1, 8, 16]);
     }
 }

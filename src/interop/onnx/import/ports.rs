@@ -127,7 +127,9 @@ impl Importer<'_> {
         }
         let example: Vec<String> = sizes.iter().map(|s| s.unwrap_or(224).to_string()).collect();
         let named = (0..sizes.len()).filter(|&i| sizes[i].is_none()).filter_map(|i| stated[i].dim_param.as_deref());
-        let named: Vec<String> = named.filter(|n| !n.is_empty()).map(|n| format!("--shape {n}=224")).collect();
+        let mut seen = HashSet::new();
+        let named = named.filter(|name| !name.is_empty() && seen.insert(*name));
+        let named: Vec<String> = named.map(|name| format!("--shape {name}=224")).collect();
         let or = if named.is_empty() { String::new() } else { format!(", or sizes by name: {}", named.join(" ")) };
         Err(format!(
             "the model leaves {} of input {name} open; give its whole shape, such as --shape {name}={}{or}",
