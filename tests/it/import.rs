@@ -116,7 +116,7 @@ fn calls(text: &str, module: &str) -> usize {
             times = found[2].parse::<usize>().unwrap() - found[1].parse::<usize>().unwrap();
         } else if line.trim() == "}" {
             times = 1;
-        } else if line.contains(&format!(": {module}(")) {
+        } else if line.contains(&format!(" {module}(")) && !line.starts_with("module ") {
             calls += times;
         }
     }
