@@ -121,7 +121,7 @@ impl<'m> ModelSize<'m> {
     }
 
     /// Whether inputs have these shapes, with any number of images where that is free.
-    pub(super) fn takes<'s>(&self, shapes: impl Iterator<Item = &'s [usize]>) -> bool {
+    pub(super) fn takes<'s>(&self, mut shapes: impl Iterator<Item = &'s [usize]>) -> bool {
         let free = self.batched().is_some();
         let mut ports = self.inputs().iter();
         let fits = |shape: &[usize]| {
@@ -129,7 +129,7 @@ impl<'m> ModelSize<'m> {
             let own = port.shape();
             shape.len() == own.len() && shape.get(1..) == own.get(1..) && (free || shape.first() == own.first())
         };
-        shapes.map(fits).all(|fits| fits) && ports.next().is_none()
+        shapes.all(fits) && ports.next().is_none()
     }
 
     /// Runs on values of this size; otherwise as [`Model::run`].

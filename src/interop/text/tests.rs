@@ -123,12 +123,15 @@ fn dense_blocks(name: impl Fn(usize, usize, usize) -> String) -> Graph {
 /// Weights keep the names that somebody gave them, whatever module their layers are in.
 #[test]
 fn labels_that_somebody_chose_are_kept() {
-    let number = |group: usize, block: usize, layer: usize| (group * 3 + block) * 5 + layer;
-    let cases: [(&str, &dyn Fn(usize, usize, usize) -> String); 4] = [
-        ("dotted", &|g, b, l| format!("body.{g}.rdb{b}.conv{l}")),
-        ("underscored", &|g, b, l| format!("body_{g}_rdb{b}_conv{l}")),
-        ("numbered", &|g, b, l| format!("conv_{}", number(g, b, l))),
-        ("shuffled", &|g, b, l| format!("w{}", number(g, b, l) * 37 % 91)),
+    type Name = fn(usize, usize, usize) -> String;
+    fn number(group: usize, block: usize, layer: usize) -> usize {
+        (group * 3 + block) * 5 + layer
+    }
+    let cases: [(&str, Name); 4] = [
+        ("dotted", |g, b, l| format!("body.{g}.rdb{b}.conv{l}")),
+        ("underscored", |g, b, l| format!("body_{g}_rdb{b}_conv{l}")),
+        ("numbered", |g, b, l| format!("conv_{}", number(g, b, l))),
+        ("shuffled", |g, b, l| format!("w{}", number(g, b, l) * 37 % 91)),
     ];
     for (case, name) in cases {
         let graph = dense_blocks(name);

@@ -51,7 +51,7 @@ pub(super) fn shortened(name: &str, taken: &mut HashSet<String>) -> String {
     if name.chars().count() <= LONGEST {
         return name.into();
     }
-    let starts_word = |at: usize| name[..at].ends_with(|c: char| matches!(c, '/' | '_' | '.' | ':' | '-' | ';' | ' '));
+    let starts_word = |at: usize| name[..at].ends_with(['/', '_', '.', ':', '-', ';', ' ']);
     let end_from = |at: usize| name[at..].chars().count();
     let ends = || name.char_indices().map(|(at, _)| at).filter(|&at| end_from(at) <= LONGEST - NUMBER);
     let start = ends().find(|&at| starts_word(at)).or_else(|| ends().next()).unwrap_or(0);
