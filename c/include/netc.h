@@ -370,6 +370,31 @@ enum netc_status netc_model_input(const struct netc_model *model, size_t index, 
 // As for `netc_model_input`.
 enum netc_status netc_model_output(const struct netc_model *model, size_t index, struct netc_port *out);
 
+// How many sizes the model is compiled for (`netc compile --shapes`); 0 of a null pointer. Sizes that differ in the number of
+// images alone are one. `netc_model_input` and `netc_model_output` tell of the first. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+size_t netc_model_size_count(const struct netc_model *model);
+
+// Tells of an input of one of the sizes. Thread-safe.
+//
+// # Safety
+// As for `netc_model_input`.
+enum netc_status netc_model_size_input(const struct netc_model *model,
+                                       size_t size,
+                                       size_t index,
+                                       struct netc_port *out);
+
+// Tells of an output of one of the sizes. Thread-safe.
+//
+// # Safety
+// As for `netc_model_input`.
+enum netc_status netc_model_size_output(const struct netc_model *model,
+                                        size_t size,
+                                        size_t index,
+                                        struct netc_port *out);
+
 // How many names of classes the model has; 0 where they are not known, and of a null pointer. Thread-safe.
 //
 // # Safety
@@ -390,7 +415,8 @@ const char *netc_model_label(const struct netc_model *model, size_t index);
 size_t netc_model_batch(const struct netc_model *model);
 
 // Runs the model: one tensor for each input and output, in their order, of their elements and sizes. The first size may be
-// any number of images, the same in all of them, where `netc_model_batch` is not 0.
+// any number of images, the same in all of them, where `netc_model_batch` is not 0. Of a model that is compiled for several
+// sizes, the inputs' sizes choose one.
 //
 // Inputs are read and outputs written where they are. After the first run on a thread, nothing is allocated. Thread-safe:
 // several threads may run one model at once; each of them then computes on its own, but for one that has the model's
@@ -421,6 +447,19 @@ enum netc_status netc_model_compile(const char *path,
 enum netc_status netc_model_compile_text(const char *source,
                                          const struct netc_compile_options *options,
                                          struct netc_model **out);
+
+// Compiles the network of a model for inputs of other shapes, as the model was compiled else: of a model that was compiled
+// here, and of one that was opened from a file, whose texts are in it and whose weights still are where they were. The first
+// size of an input whose images are free is the model's batch, whatever is given. The new model is a model of its own; it has
+// the cache's options of the old one. Thread-safe.
+//
+// # Safety
+// `model` is a model that is not freed; `shapes` leads to so many shapes, of which names end in zeros and sizes are as many as
+// the rank says; `out` leads to a place for a model.
+enum netc_status netc_model_compile_for(const struct netc_model *model,
+                                        const struct netc_shape *shapes,
+                                        size_t shape_count,
+                                        struct netc_model **out);
 
 // Writes the compiled file, which appears when it is whole. Thread-safe.
 //
