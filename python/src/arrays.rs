@@ -127,13 +127,18 @@ fn fitted(port: &Port, batched: bool, given: &[usize]) -> PyResult<Vec<usize>> {
     if batched && !sizes.is_empty() {
         sizes[0] = "N".into();
     }
-    let hint = match (wanted, given) {
+    let hint = hint(port, given);
+    Err(PyValueError::new_err(format!("{} takes [{}], not {given:?}{hint}", port.name(), sizes.join(", "))))
+}
+
+/// What may be wrong with an array of these sizes, behind a message; empty where nothing is known.
+pub(crate) fn hint(port: &Port, given: &[usize]) -> &'static str {
+    match (port.shape(), given) {
         (&[_, c, h, w], &[.., gh, gw, gc]) if [gh, gw, gc] == [h, w, c] && [c, h, w] != [h, w, c] => {
             "; channels come last in it: numpy.moveaxis(x, -1, -3)"
         }
         _ => "",
-    };
-    Err(PyValueError::new_err(format!("{} takes [{}], not {given:?}{hint}", port.name(), sizes.join(", "))))
+    }
 }
 
 /// The name of a port's element as NumPy has it.

@@ -101,7 +101,10 @@ impl Model {
             let cause = errors::of_compiling(py, &error);
             let sizes = shapes.iter().map(|shape| format!("{shape:?}")).collect::<Vec<_>>().join(", ");
             let there = self.model.sizes().map(|size| size.to_string()).collect::<Vec<_>>().join("; ");
-            let message = format!("{} cannot take {sizes}: {cause}. It is compiled for {there}", self.model.name());
+            let hint =
+                ports.iter().zip(&shapes).map(|(port, shape)| arrays::hint(port, shape)).max().unwrap_or_default();
+            let name = self.model.name();
+            let message = format!("{name} cannot take {sizes}: {cause}. It is compiled for {there}{hint}");
             let refused = PyValueError::new_err(message);
             refused.set_cause(py, Some(cause));
             refused
