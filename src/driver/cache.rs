@@ -53,6 +53,9 @@ const MOST_BYTES: u64 = 4 << 30;
 /// A list may have no more bytes than this.
 const MAX_LIST: u64 = 1 << 20;
 
+/// Digits of a key's name: SHA-256 in base 16.
+const KEY_DIGITS: usize = 64;
+
 /// What a compilation is known by before the network is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key(ContentHash);
@@ -211,7 +214,9 @@ impl Cache {
         let mut entries: BTreeMap<PathBuf, (SystemTime, u64, Vec<PathBuf>)> = BTreeMap::new();
         for file in files.flatten() {
             let path = file.path();
-            let is_own = path.extension().is_some_and(|kind| kind == "netc" || kind == "json");
+            let is_kind = path.extension().is_some_and(|kind| kind == "netc" || kind == "json");
+            // Whatever else lies in the folder is its owner's.
+            let is_own = is_kind && path.file_stem().and_then(|stem| stem.to_str()).is_some_and(is_key);
             let Some(status) = file.metadata().ok().filter(|status| is_own && status.is_file()) else { continue };
             let used = status.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             let entry = entries.entry(path.with_extension("")).or_insert((used, 0, vec![]));
@@ -291,6 +296,11 @@ fn made_of(source: &NetworkSource, network: &Network, compiler: &Compiler) -> io
         }
     }
     Ok(made)
+}
+
+/// Whether a file is called by a key.
+fn is_key(stem: &str) -> bool {
+    stem.len() == KEY_DIGITS && stem.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
 fn read_list(path: &Path) -> io::Result<Vec<u8>> {
