@@ -390,7 +390,12 @@ fn a_cache_has_a_limit_and_the_oldest_go() {
     assert!(left.len() == 2 && left.contains(&first), "{left:?}");
     // One that is larger than all that is allowed stays until the next comes.
     let tiny = Cached { cache: small.cache.clone().limited_to(1), ..small };
+    // What somebody else put there is none of the cache's.
+    let own = tiny.folder.path("cache").join("own.netc");
+    std::fs::write(&own, "something").unwrap();
     tiny.model(&seeded().seed(6));
+    assert!(own.is_file());
+    std::fs::remove_file(&own).unwrap();
     assert_eq!(tiny.models().len(), 1);
 }
 
