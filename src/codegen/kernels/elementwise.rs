@@ -189,13 +189,7 @@ pub(crate) fn quantized_affine(e: &mut Emitter, step: &Step, op: &QuantizedAffin
 /// Two roundings, no fused multiply-add.
 pub(super) fn apply_quantized_affine(b: &mut Builder, zero: i32, steps: &[PostOp], x: &Operands) -> Vector {
     let v = x.get(b, 0);
-    let v = match zero {
-        0 => v,
-        zero => {
-            let zero = b.splat(zero as f32);
-            b.op(VectorOp::Sub, v, zero)
-        }
-    };
+    let v = grid::centred(b, v, zero);
     let multiplier = x.get(b, 1);
     let v = b.op(VectorOp::Mul, v, multiplier);
     let offset = x.get(b, 2);

@@ -41,13 +41,7 @@ impl Grid {
 
     /// The real numbers at levels.
     pub(crate) fn real(self, b: &mut Builder, v: Vector) -> Vector {
-        let v = match self.zero {
-            0 => v,
-            zero => {
-                let zero = b.splat(zero as f32);
-                b.op(VectorOp::Sub, v, zero)
-            }
-        };
+        let v = centred(b, v, self.zero);
         self.scaled(b, v)
     }
 
@@ -175,6 +169,17 @@ impl Grid {
         let levels = results.map(|v| self.whole(b, v, (false, false), &mut constants));
         let bytes = b.narrow(self.element, levels);
         b.store(address, bytes);
+    }
+}
+
+/// Levels as f32 less their zero point.
+pub(crate) fn centred(b: &mut Builder, v: Vector, zero: i32) -> Vector {
+    match zero {
+        0 => v,
+        zero => {
+            let zero = b.splat(zero as f32);
+            b.op(VectorOp::Sub, v, zero)
+        }
     }
 }
 

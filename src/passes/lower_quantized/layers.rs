@@ -100,7 +100,7 @@ fn try_layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Res
     let scaled = Affine { mul: vec![1.0; channels], add: vec![0.0; channels], uniform: false };
     let mut tail = tail(e, id, depths, scaled);
     saturate(&mut tail);
-    let fold = fold(&mut tail);
+    let fold = fold(&tail.steps, &mut tail.reads, tail.output.as_mut());
     let sx = f64::from(x.grid.scale);
     let multiplier: Vec<f64> = weight.scales.iter().zip(&tail.affine.mul).map(|(sw, a)| sx * sw * a / fold).collect();
     let offset: Vec<f64> =
@@ -280,11 +280,11 @@ fn drop_saturating(steps: &mut Vec<PostOp>, grid: &Grid) {
 
 /// What everything is divided by before the epilogue, so that the grid's steps are 1. It is 1 where the epilogue does
 /// more than keep the sign of what it is given.
-fn fold(tail: &mut Tail) -> f64 {
-    let Some(grid) = tail.output.as_mut() else { return 1.0 };
-    match divided(&tail.steps, &tail.reads, grid.scale) {
-        Some(reads) => {
-            tail.reads = reads;
+fn fold(steps: &[PostOp], reads: &mut Vec<Option<Grid>>, output: Option<&mut Grid>) -> f64 {
+    let Some(grid) = output else { return 1.0 };
+    match divided(steps, reads, grid.scale) {
+        Some(divided) => {
+            *reads = divided;
             f64::from(std::mem::replace(&mut grid.scale, 1.0))
         }
         None => 1.0,
@@ -366,10 +366,7 @@ fn affine(e: &mut Editor, id: NodeId) -> Option<()> {
     }
     let (mut steps, mut output) = to_grid(e, &mut nodes)?;
     drop_saturating(&mut steps, &output);
-    let fold = match divided(&steps, &[], output.scale) {
-        Some(_) => f64::from(std::mem::replace(&mut output.scale, 1.0)),
-        None => 1.0,
-    };
+    let fold = fold(&steps, &mut vec![], Some(&mut output));
     let (value, scale, zero) = match byte_on_grid(e, x) {
         Some(OnGrid { levels, grid }) => (levels, f64::from(grid.scale), grid.zero),
         None => (x, 1.0, 0),
