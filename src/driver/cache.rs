@@ -1,7 +1,7 @@
 //! Compiled models in a folder, so that a network is compiled once.
 //!
 //! ```text
-//! source, settings, target, version ─key─▶ KEY.json: files that it was made of, with hashes ─▶ CONTENT.netc
+//! source, settings, target, version ─key─▶ KEY.json: files that it was made of, with hashes ─▶ KEY.netc
 //! ```
 //!
 //! A key is the SHA-256 of all that is known without reading the network. The list beside it names the files that a
@@ -9,7 +9,8 @@
 //! that is the same need no reading), the model is opened, and each byte of it is compared with its checksum. Whatever is
 //! missing, damaged or of another version counts as not there, and is made anew.
 //!
-//! Files appear by renaming, so that processes may share the folder. What is open stays open when another process removes it.
+//! Files appear by renaming, so that processes may share the folder. What is open stays open when another process removes it;
+//! between the writing of a model and its opening, the lock on a file of the folder keeps others from removing it.
 //! The folder is its owner's alone: a compiled model is a program, and somebody who could write there could have it run.
 
 #![allow(unsafe_code)] // Opens compiled models that this folder's owner wrote.
@@ -192,14 +193,24 @@ impl Cache {
             }
             file.add(&compiler, &network)?;
         }
+        let kept = self.lock(File::lock_shared);
         file.finish()?;
         let list = OutputFile::create(&self.list(key)).map_err(named)?;
         let text = serde_json::to_vec(&Made { files, model: name }).map_err(io::Error::other).map_err(named)?;
         list.file().write_all(&text).and_then(|()| list.commit()).map_err(named)?;
         // SAFETY: it was just written, by this process into its owner's folder.
         let model = unsafe { Model::open_with(&path, options) };
+        drop(kept);
         self.shrink(&path);
         Ok(model?)
+    }
+
+    /// Holds the lock of the folder until the file is dropped: shared by those who have written a model and are about to open
+    /// it, alone by one who removes models. None where the file system has no locks.
+    fn lock(&self, how: fn(&File) -> io::Result<()>) -> Option<File> {
+        let file = File::options().create(true).append(true).open(self.folder.join("lock")).ok()?;
+        how(&file).ok()?;
+        Some(file)
     }
 
     fn list(&self, key: Key) -> PathBuf {
@@ -209,6 +220,7 @@ impl Cache {
     /// Removes what was not used for the longest time until the rest fits. What others remove meanwhile is no matter, and what
     /// cannot be removed stays.
     fn shrink(&self, newest: &Path) {
+        let _alone = self.lock(File::lock);
         let Ok(files) = fs::read_dir(&self.folder) else { return };
         // A model and its list by their common name: when they were used, their bytes, and themselves.
         let mut entries: BTreeMap<PathBuf, (SystemTime, u64, Vec<PathBuf>)> = BTreeMap::new();
