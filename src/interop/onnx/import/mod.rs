@@ -168,6 +168,11 @@ impl<'m> Importer<'m> {
             let of_body = std::mem::take(&mut self.inner_types);
             for (i, name) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
                 let ty = of_body.get(i).copied().unwrap_or_else(|| types::of_result(node, i, &inputs));
+                // Where an operator does not tell, such as a constant, the numbers do.
+                let ty = match values.get(i) {
+                    Some(Value::Known(array)) => types::of_known_result(array, ty),
+                    _ => ty,
+                };
                 self.set_type(name, ty);
             }
             let missing = std::iter::repeat(Value::Missing);
