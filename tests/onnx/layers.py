@@ -294,6 +294,70 @@ def ours():
         x = numbers(3, 5) if name == "scan_axes" else numbers(5, 3)
         yield made(name, nodes, {"x": x, "h": numbers(3)}, outputs=("y", "all"))
 
+    # Layer norms over other axes than the last, and the statistics that they stash.
+    image = numbers(2, 3, 4, 5)
+    for name, axis, size in [("chw", 1, (3, 4, 5)), ("hw", -2, (4, 5)), ("w", -1, (5,)), ("all", 0, (2, 3, 4, 5))]:
+        known = {"g": numbers(*size), "b": numbers(*size)}
+        norm = lambda given, results: [node("LayerNormalization", given, results, axis=axis, epsilon=1e-3)]  # noqa: B023, E731
+        yield made(f"layer_norm_{name}", norm(["x", "g", "b"], ["y"]), {"x": image}, known)
+        yield made(f"layer_norm_{name}_without_bias", norm(["x", "g"], ["y"]), {"x": image}, known)
+        stashed = norm(["x", "g", "b"], ["y", "m", "d"])
+        yield made(f"layer_norm_{name}_stash", stashed, {"x": image}, known, outputs=("y", "m", "d"))
+    yield made("layer_norm_computed_scale", [node("LayerNormalization", ["x", "g", "b"], ["y"], axis=-1)], {"x": image, "g": numbers(5), "b": numbers(5)})
+
+    # Places in a row as columns and rows, by numbers that are nodes of their own; remainders of known numbers.
+    constant = lambda name, array: node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(array)))  # noqa: E731
+    nodes = [
+        constant("k", np.int64([6])),
+        constant("eight", np.int64(8)),
+        node("TopK", ["x", "k"], ["values", "places"]),
+        node("Div", ["places", "eight"], ["rows"]),
+        node("Cast", ["rows"], ["whole_rows"], to=TensorProto.INT64),
+        node("Mod", ["places", "eight"], ["columns"]),
+        *[node("Cast", [a], [b], to=TensorProto.FLOAT) for a, b in (("whole_rows", "y"), ("columns", "z"))],
+    ]
+    yield made("rows_and_columns", nodes, {"x": numbers(2, 64)}, outputs=("y", "z"))
+    nodes = [
+        node("Mod", ["seven", "three"], ["m"], fmod=1),
+        node("Mod", ["seven", "three"], ["n"]),
+        *[node("Cast", [a], [a + "f"], to=TensorProto.FLOAT) for a in "mn"],
+        node("Add", ["x", "mf"], ["xm"]),
+        node("Mul", ["xm", "nf"], ["y"]),
+    ]
+    yield made("known_remainders", nodes, {"x": numbers(2, 2)}, {"seven": np.int64([-7, 7]), "three": np.int64([3, -3])})
+
+    # Scales of the data at hand, by an operator of its own and by its parts, as Neural Compressor writes them.
+    weight = RNG.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8)
+    known = {"w": weight, "ws": np.float32(0.01), "wz": np.int8(0), "b": numbers(4), "column": np.int64([1, -1, 1, 1])}
+    ends = [
+        node("ConvInteger", ["q", "w", "z", "wz"], ["sums"], pads=[1] * 4),
+        node("Mul", ["s", "ws"], ["scale"]),
+        node("Div", ["b", "scale"], ["steps"]),
+        node("Floor", ["steps"], ["floored"]),
+        node("Cast", ["floored"], ["terms"], to=TensorProto.INT32),
+        node("Reshape", ["terms", "column"], ["of_channels"]),
+        node("Add", ["sums", "of_channels"], ["all"]),
+        node("Cast", ["all"], ["reals"], to=TensorProto.FLOAT),
+        node("Mul", ["reals", "scale"], ["y"]),
+    ]
+    image = numbers(1, 3, 6, 7)
+    nodes = [node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]), *ends]
+    yield made("conv_of_dynamic_levels", nodes, {"x": image}, known)
+    nodes = [
+        node("ReduceMin", ["x"], ["least"], keepdims=0),
+        node("ReduceMax", ["x"], ["most"], keepdims=0),
+        node("Abs", ["least"], ["below"]),
+        node("Abs", ["most"], ["above"]),
+        node("Max", ["below", "above"], ["size"]),
+        node("Div", ["size", "half"], ["s"]),
+        node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+    ]
+    known = {**known, "half": np.float32(127), "z": np.int8(0)}
+    yield made("conv_of_symmetric_levels", [*nodes, *ends], {"x": image}, known)
+    back = node("DequantizeLinear", ["q", "s", "z"], ["y"])
+    yield made("dynamic_levels_and_back", [node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]), back], {"x": image})
+
+
 
 def main():
     archive, count = {}, 0
