@@ -70,11 +70,11 @@ fn longs(name: &str, values: &[i64]) -> proto::Tensor {
 }
 
 fn value(name: &str, dims: &[i64]) -> proto::ValueInfo {
-    let dim = |&d: &i64| match d {
-        0 => proto::Dimension { dim_value: None, dim_param: Some("batch".into()) },
+    let dim = |(axis, &d): (usize, &i64)| match d {
+        0 => proto::Dimension { dim_value: None, dim_param: Some(if axis == 0 { "batch" } else { "side" }.into()) },
         d => proto::Dimension { dim_value: Some(d), dim_param: None },
     };
-    let shape = proto::Shape { dim: dims.iter().map(dim).collect() };
+    let shape = proto::Shape { dim: dims.iter().enumerate().map(dim).collect() };
     let tensor_type = Some(proto::TensorType { elem_type: data_type::FLOAT, shape: Some(shape) });
     proto::ValueInfo { name: name.into(), ty: Some(proto::Type { tensor_type }) }
 }
@@ -747,6 +747,22 @@ fn an_output_that_the_operator_does_not_have_is_no_network() {
     let nodes = || vec![node("Relu x -> y mask : relu", vec![])];
     insta::assert_snapshot!(message(&model(&[1, 3], nodes(), vec![], "mask")));
     assert!(import(&model(&[1, 3], nodes(), vec![], "y")).is_ok(), "nobody reads it");
+}
+
+/// A size that has the batch's name, such as a state's, is the batch.
+#[test]
+fn sizes_of_the_same_name_are_one() {
+    let mut model = model(&[0, 3], vec![node("Relu x -> y", vec![]), node("Relu h -> z", vec![])], vec![], "y");
+    let graph = model.graph.as_mut().unwrap();
+    let mut state = value("h", &[2, 0, 3]);
+    let shape = state.ty.as_mut().unwrap().tensor_type.as_mut().unwrap().shape.as_mut().unwrap();
+    shape.dim[1].dim_param = Some("batch".into());
+    graph.input.push(state);
+    graph.output.push(value("z", &[]));
+    let file = ModelFile::from_bytes(Path::new("model.onnx"), model.encode_to_vec()).unwrap();
+    let graph = import_file(&file, &Options { batch: 5, ..Options::default() }).unwrap();
+    let shapes: Vec<String> = graph.inputs().iter().map(|&id| graph.node(id).shape.to_string()).collect();
+    assert_eq!(shapes, ["f32[5,3]", "f32[2,5,3]"]);
 }
 
 #[test]

@@ -98,14 +98,17 @@ impl Importer<'_> {
         Ok(shape)
     }
 
-    /// The first size is the batch, where the file leaves it open; no other may be.
+    /// The first size is the batch, where the file leaves it open, and so is any of the same name; no other may be open.
     fn stated_sizes(&self, name: &str, stated: &[proto::Dimension]) -> Result<Vec<usize>, String> {
         let own: Vec<Option<usize>> = stated.iter().map(stated_size).collect();
         let known: Vec<usize> = own.iter().map(|size| size.unwrap_or(0)).collect();
         let pictures = self.options.pictures.and_then(|size| with_pictures(&known, size));
-        let of_name = |d: &proto::Dimension| match self.options.shapes.get(d.dim_param.as_deref()?).map(Vec::as_slice) {
-            Some(&[size]) => Some(size),
-            _ => None,
+        let of_name = |d: &proto::Dimension| {
+            let name = d.dim_param.as_deref()?;
+            match self.options.shapes.get(name).map(Vec::as_slice) {
+                Some(&[size]) => Some(size),
+                _ => self.counts_images(name).then_some(self.options.batch),
+            }
         };
         let size = |(i, d): (usize, &proto::Dimension)| match (own[i], &pictures) {
             (None, _) if i == 0 => Some(self.options.batch),
@@ -138,6 +141,13 @@ impl Importer<'_> {
         ))
     }
 
+    /// Whether a size of that name is the first of an input.
+    fn counts_images(&self, name: &str) -> bool {
+        let graph = self.file.model.graph.as_ref().expect("checked when the file was opened");
+        let first = sized_inputs(graph).filter_map(|(_, sizes)| sizes.first());
+        !name.is_empty() && first.filter(|d| stated_size(d).is_none()).any(|d| d.dim_param.as_deref() == Some(name))
+    }
+
     pub(super) fn outputs(&mut self, graph: &proto::Graph) -> Result<Vec<(String, NodeId)>, String> {
         let (mut outputs, mut names) = (vec![], HashSet::new());
         for output in &graph.output {
@@ -157,7 +167,8 @@ impl Importer<'_> {
                 }
                 Some(Value::Known(array)) => {
                     let view = self.draft.constant(&array)?;
-                    let node = self.as_element(view.node, &output.name)?;
+                    let node = self.draft.in_order(&view)?;
+                    let node = self.as_element(node, &output.name)?;
                     outputs.push((output.name.clone(), node));
                 }
                 // Its reason is among the problems, where there is one.
