@@ -77,6 +77,10 @@ pub(crate) fn import(file: &ModelFile, options: &Options) -> Result<Graph, Impor
     };
     importer.initializers(graph).map_err(refuse)?;
     importer.inputs(graph).map_err(refuse)?;
+    if options.any_images {
+        let input = open_inputs(file, options).first().map(|&i| importer.draft.inputs()[i]);
+        importer.draft.set_images(input);
+    }
     importer.count_uses(&graph.node, graph.output.iter().map(|o| o.name.as_str()));
     importer.nodes(&graph.node, 0);
     let outputs = importer.outputs(graph);
