@@ -12,13 +12,14 @@ use super::args::{CompilationArgs, NetworkArgs, PartArgs, PassArgs, RenamingArgs
 use super::console::{Console, bytes, grouped, progress_style};
 use super::failure::{Failure, Result};
 use super::inputs::{Arrays, assign};
-use crate::artifact::{Port, is_portable};
+use crate::artifact::is_portable;
 use crate::diagnostic::Diagnostic;
 use crate::driver::{
-    Compiler, Error, Event, NOT_FINITE, Network, Observer, Part, Stage, WeightsFrom, WeightsReport, weights_beside,
+    Compiler, Error, Event, NOT_FINITE, Network, Observer, Part, Stage, WeightsFrom, WeightsReport, input_ports,
+    weights_beside,
 };
 use crate::elaborate;
-use crate::ir::{Graph, Images, NodeId, Remark};
+use crate::ir::{Images, Remark};
 use crate::opened;
 use crate::ops::layer::Value;
 use crate::output::keep;
@@ -345,7 +346,7 @@ pub(crate) fn fitting(
     let (None, Some(&open), false) = (batch, network.open.first(), network.images == Images::Independent) else {
         return Ok(None);
     };
-    let ports: Vec<Port> = graph.inputs().iter().map(|&id| input_port(graph, id)).collect();
+    let ports = input_ports(graph);
     let Some(file) = &assign("--input", input, &ports)?[open] else { return Ok(None) };
     let shape = arrays.shape(file)?;
     let dims = shape.dims();
@@ -356,18 +357,6 @@ pub(crate) fn fitting(
 
 /// More images at once are not asked for by a file.
 const MAX_BATCH: usize = 65536;
-
-/// An input as a compiled model would have it.
-pub(crate) fn input_port(graph: &Graph, id: NodeId) -> Port {
-    let node = graph.node(id);
-    Port {
-        name: node.name.clone().unwrap_or_default(),
-        shape: node.shape.dims().to_vec(),
-        element: node.shape.element(),
-        raw: false,
-        rows: None,
-    }
-}
 
 /// The optimized network of a spec, with everything said that the stages have to say. Where `fitted` gives a
 /// number of images for the network, it is read for that.

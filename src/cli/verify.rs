@@ -13,9 +13,8 @@ use super::engine::is_compiled;
 use super::failure::{Failure, Result};
 use super::inputs::{Arrays, shape_text};
 use super::network;
-use crate::artifact::Port;
 use crate::diagnostic::Diagnostic;
-use crate::driver::{self, BlockChoice, Compiler, Network};
+use crate::driver::{self, BlockChoice, Compiler, Network, input_ports};
 use crate::interop::onnx;
 use crate::interpreter;
 use crate::ir::{Graph, Images, NodeId};
@@ -259,7 +258,7 @@ fn inputs(args: &VerifyArgs, arrays: &Arrays, network: &Network) -> Result<(Vec<
         };
         return Ok(((0..args.random.into()).map(set).collect(), args.random.into()));
     }
-    let ports: Vec<Port> = graph.inputs().iter().map(|&id| network::input_port(graph, id)).collect();
+    let ports = input_ports(graph);
     let files = super::inputs::assign("--input", &args.input, &ports)?;
     let mut parts: Vec<Vec<Tensor>> = vec![];
     for (port, file) in ports.iter().zip(files) {
