@@ -67,7 +67,7 @@ impl Engine {
         let container = known(file, expected, console)?;
         let (model, files, seeds) = if is_compiled(file) {
             let asked = shapes(&network.shapes)?;
-            let settled = ShapeArgs { shape: vec![] };
+            let settled = ShapeArgs { shape: vec![], ..network.shapes.clone() };
             refuse_flags(&NetworkArgs { shapes: settled, ..network.clone() }, compilation)?;
             let container = container.map_or_else(|| Container::open(file), Ok);
             let model = open_container(container, threads.options(console), console)?;
@@ -457,10 +457,9 @@ fn expect(file: &Path, expected: Option<ContentHash>, found: ContentHash) -> Res
 
 /// What a compiled model has settled cannot be asked for.
 pub(crate) fn refuse_flags(network: &NetworkArgs, compilation: &CompilationArgs) -> Result<()> {
-    let more = [("--batch", network.batch().is_some()), ("--shape", !network.shapes.shape.is_empty())];
-    let flags =
-        [network.source.given(), more.to_vec(), network.part.given(), compilation.passes.given(), compilation.given()];
-    let flags = flags.concat();
+    let batch = [("--batch", network.batch().is_some())];
+    let flags = [network.source.given(), network.part.given(), compilation.passes.given(), compilation.given()];
+    let flags = flags.concat().into_iter().chain(batch).chain(network.shapes.given());
     refuse(flags, "takes a spec (.net); a compiled model has settled it")
 }
 

@@ -11,7 +11,7 @@ use super::console::{Console, bytes, grouped, table};
 use super::engine::{is_compiled, open_model};
 use super::failure::{Failure, Result};
 use super::inputs::shape_text;
-use super::network::{options, settings, shapes};
+use super::network::{of_inputs, options, refuse, settings};
 use crate::artifact::{Container, Port, is_portable};
 use crate::driver::{Compiler, Network, input_ports, model_names, output_ports};
 use crate::interop::text;
@@ -92,12 +92,8 @@ impl Fact {
 
 pub(crate) fn run(args: &InfoArgs, console: Console) -> Result<()> {
     let infos = if is_compiled(&args.file) {
-        let given = args.model.is_some() || !args.set.is_empty() || !args.shapes.shape.is_empty();
-        if given {
-            return Err(Failure::Usage(
-                "--model, --set and --shape take a spec; a compiled model has settled them".into(),
-            ));
-        }
+        let flags = [("--model", args.model.is_some()), ("--set", !args.set.is_empty())];
+        refuse(flags.into_iter().chain(args.shapes.given()), "takes a spec; a compiled model has settled it")?;
         vec![compiled(&args.file, console)?]
     } else {
         networks(args, console)?
@@ -174,8 +170,8 @@ fn networks(args: &InfoArgs, console: Console) -> Result<Vec<Info>> {
 }
 
 fn network(args: &InfoArgs, model: Option<String>, console: Console) -> Result<Info> {
-    let (set, shapes) = (settings(&args.set)?, shapes(&args.shapes)?);
-    let compiler = Compiler { model, set, shapes, options: options(console), ..Compiler::default() };
+    let set = settings(&args.set)?;
+    let compiler = Compiler { model, set, options: options(console), ..of_inputs(&args.shapes)? };
     let network = compiler.front(&args.file)?;
     console.diagnostics(&network.warnings, &network.sources)?;
     Ok(of_network(&network, &args.file))

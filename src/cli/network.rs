@@ -97,6 +97,7 @@ pub(crate) fn compiler(
         batch: network.batch().unwrap_or(1) as usize,
         part: part(&network.part),
         shapes: shapes(&network.shapes)?,
+        fixed: fixed(&network.shapes)?,
         target: Target::parse(&compilation.target_features).map_err(|e| Failure::Usage(e.to_string()))?,
         plan,
         tuning: tuning(compilation)?,
@@ -110,8 +111,7 @@ fn part(args: &PartArgs) -> Part {
 
 /// What has been settled where a portable model was made cannot be asked for.
 fn refuse_settled(source: &SourceArgs, shapes: &ShapeArgs, passes: &PassArgs) -> Result<()> {
-    let shape = [("--shape", !shapes.shape.is_empty())];
-    let flags = [source.given(), shape.to_vec(), passes.given()].concat();
+    let flags = [source.given(), shapes.given().to_vec(), passes.given()].concat();
     refuse(flags, "takes a spec (.net); a portable model has settled it")
 }
 
@@ -273,6 +273,28 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 /// The values of `--set`.
 pub(crate) fn settings(set: &[String]) -> Result<Vec<(String, Value)>> {
     set.iter().map(|s| elaborate::parse_setting(s).map_err(|e| Failure::Usage(format!("--set: {e}")))).collect()
+}
+
+/// What is asked of the inputs, by `--shape` and `--fix`.
+pub(crate) fn of_inputs(args: &ShapeArgs) -> Result<Compiler> {
+    Ok(Compiler { shapes: shapes(args)?, fixed: fixed(args)?, ..Compiler::default() })
+}
+
+/// The numbers of `--fix`.
+pub(crate) fn fixed(args: &ShapeArgs) -> Result<BTreeMap<String, Vec<f64>>> {
+    let number = |text: &str| match text.trim() {
+        "true" => Some(1.0),
+        "false" => Some(0.0),
+        other => other.parse().ok(),
+    };
+    let pair = |text: &String| {
+        let (input, numbers) = text.rsplit_once('=')?;
+        let numbers: Option<Vec<f64>> = numbers.split(',').map(number).collect();
+        Some((input.to_string(), numbers?)).filter(|_| !input.is_empty())
+    };
+    let wrong =
+        |text: &String| Failure::Usage(format!("--fix: `{text}` is not of the form input=16000 or input=1,0.5"));
+    args.fix.iter().map(|text| pair(text).ok_or_else(|| wrong(text))).collect()
 }
 
 /// The shapes of `--shape`.

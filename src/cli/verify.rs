@@ -305,7 +305,8 @@ fn reference(args: &VerifyArgs, graph: &Graph, parts: usize, random: usize) -> R
     let ends = |extension: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
     if ends("onnx") {
         let batch = graph.inputs().first().and_then(|&id| graph.node(id).shape.dims().first().copied()).unwrap_or(1);
-        let options = onnx::Options { batch, shapes: network::shapes(&args.network.shapes)?, pictures: None };
+        let Compiler { shapes, fixed, .. } = network::of_inputs(&args.network.shapes)?;
+        let options = onnx::Options { batch, shapes, fixed, pictures: None };
         let sizes = |&id: &NodeId| graph.node(id).shape.dims().to_vec();
         let inputs: Vec<Vec<usize>> = graph.inputs().iter().map(sizes).collect();
         let model = onnx::import_beside(path, &options, &inputs);
