@@ -65,11 +65,16 @@ pub(crate) fn reshape(draft: &mut Draft, call: &Call) -> Results {
 }
 
 pub(super) fn to_dims(draft: &mut Draft, view: &View, to: &[usize]) -> Results {
+    one(reshaped(draft, view, to)?)
+}
+
+/// A view's elements under other sizes.
+pub(super) fn reshaped(draft: &mut Draft, view: &View, to: &[usize]) -> Result<View, String> {
     if let Some(view) = view.resized(&draft.dims(view), to) {
-        return one(view);
+        return Ok(view);
     }
     let node = draft.in_order(view)?;
-    one(View::whole(draft.reshape(node, to)?, to.len()))
+    Ok(View::whole(draft.reshape(node, to)?, to.len()))
 }
 
 /// Channels to pixels, where a pixel's place is the slowest part of the channel's number.
