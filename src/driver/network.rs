@@ -79,6 +79,11 @@ impl Compiler {
         if is_portable(path) {
             return self.read_portable(path);
         }
+        if let Some(input) = self.fixed.keys().next().filter(|_| !self.weights.is_onnx()) {
+            let why =
+                format!("input `{input}` cannot be fixed in a text, only in an ONNX model; a text has parameters");
+            return Err(unreadable(io::Error::other(why)));
+        }
         let text = read_spec(path).map_err(unreadable)?;
         if syntax::is_foreign(&text) {
             let why = "this is a text, but no network: it does not begin with `netc 1`";
@@ -141,8 +146,7 @@ impl Compiler {
     pub(super) fn front_options<'a>(&self, phase: Phase, loader: elaborate::FileReader<'a>) -> elaborate::Options<'a> {
         let (model, set) = (self.model.clone(), self.set.clone());
         // Those of an ONNX model that gives the weights are its own inputs'.
-        let of_weights = self.weights.paths().iter().any(|path| is_onnx(path).unwrap_or(false));
-        let shapes = if of_weights { BTreeMap::new() } else { self.shapes.clone() };
+        let shapes = if self.weights.is_onnx() { BTreeMap::new() } else { self.shapes.clone() };
         elaborate::Options {
             model,
             set,
