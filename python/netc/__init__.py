@@ -68,6 +68,7 @@ def compile(
     threads: int = 0,
     seed: int | None = None,
     shapes: Mapping[str, int | Sequence[int]] | None = None,
+    fix: Mapping[str, float | Sequence[float]] | None = None,
     sizes: Sequence[tuple[int, int]] | None = None,
     until: str | Sequence[str] | None = None,
     from_: str | Sequence[str] | None = None,
@@ -93,6 +94,8 @@ def compile(
         seed: Initialises the weights by this seed, whatever files there are.
         shapes: Whole shapes of inputs, where an ONNX model leaves sizes open or in place of those that a text states; or
             sizes that an ONNX model names: `{"height": 320}`.
+        fix: Numbers that inputs of an ONNX model always have, such as `{"sample_rate": 16000}`: constants of the network
+            then, and no inputs.
         sizes: Heights and widths of pictures, in pixels, that one model is compiled for, with the weights once; runs choose
             by their arrays.
         until: Labels of values that become the outputs; what comes after them is left out.
@@ -129,6 +132,7 @@ def compile(
         threads=threads,
         seed=seed,
         shapes=None if shapes is None else dict(shapes),
+        fix=None if fix is None else dict(fix),
         sizes=[] if sizes is None else list(sizes),
         until=_listed(until),
         from_=_listed(from_),

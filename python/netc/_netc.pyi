@@ -111,6 +111,7 @@ def compile(
     threads: int = ...,
     seed: int | None = ...,
     shapes: Mapping[str, int | Sequence[int]] | None = ...,
+    fix: Mapping[str, float | Sequence[float]] | None = ...,
     sizes: Sequence[tuple[int, int]] = ...,
     until: Sequence[str] = ...,
     from_: Sequence[str] = ...,

@@ -14,7 +14,7 @@ use crate::model::Model;
 /// Compiles a network.
 #[pyfunction]
 #[pyo3(signature = (source, *, weights=vec![], model=None, set=None, batch=vec![1], threads=0, seed=None, shapes=None,
-    sizes=vec![], until=vec![], from_=vec![], precision="f32", strict=false, target="host", allow_missing=false,
+    fix=None, sizes=vec![], until=vec![], from_=vec![], precision="f32", strict=false, target="host", allow_missing=false,
     allow_extra=false, cache=None, cache_size=None))]
 #[allow(clippy::too_many_arguments, reason = "each is a setting that Python names")]
 pub(crate) fn compile(
@@ -27,6 +27,7 @@ pub(crate) fn compile(
     threads: usize,
     seed: Option<u64>,
     shapes: Option<&Bound<'_, PyDict>>,
+    fix: Option<&Bound<'_, PyDict>>,
     sizes: Vec<[usize; 2]>,
     until: Vec<String>,
     from_: Vec<String>,
@@ -59,6 +60,10 @@ pub(crate) fn compile(
         // One number is a size that an ONNX model names.
         let dims = dims.extract::<usize>().map(|size| vec![size]).or_else(|_| dims.extract::<Vec<usize>>())?;
         compiler = compiler.shape(name.extract::<String>()?, dims);
+    }
+    for (name, values) in fix.into_iter().flatten() {
+        let values = values.extract::<f64>().map(|value| vec![value]).or_else(|_| values.extract::<Vec<f64>>())?;
+        compiler = compiler.fix(name.extract::<String>()?, values);
     }
     if let Some(seed) = seed {
         compiler = compiler.seed(seed);

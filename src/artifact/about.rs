@@ -52,6 +52,9 @@ pub struct Recipe {
     /// Shapes that were given for an ONNX model's inputs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shapes: Vec<(String, Vec<usize>)>,
+    /// Numbers that were given for inputs of an ONNX model, which the network does not have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fixed: Vec<(String, Vec<f64>)>,
     /// Values that are inputs, values that are the outputs, and outputs beside the network's own: the part that was
     /// compiled, as three lists of labels.
     #[serde(default, skip_serializing_if = "is_whole")]

@@ -17,7 +17,7 @@
 //! denormals meanwhile ([`flush_denormals`]).
 
 use crate::balance::TaskCost;
-use crate::tensor::{Element, Rows};
+use crate::tensor::{Element, Rows, Shape};
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "compile")]
@@ -75,6 +75,12 @@ pub struct Port {
 }
 
 impl Port {
+    /// Of values that lie in memory as f32, whatever the shape's element is, and all of which exist.
+    #[cfg_attr(not(feature = "compile"), allow(dead_code))]
+    pub(crate) fn new(name: &str, shape: &Shape) -> Self {
+        Self { name: name.into(), shape: shape.dims().to_vec(), element: shape.element(), raw: false, rows: None }
+    }
+
     /// As the spec names it.
     pub fn name(&self) -> &str {
         &self.name

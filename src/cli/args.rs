@@ -256,6 +256,17 @@ pub(crate) struct ShapeArgs {
     /// that a text states; or a size that an ONNX model names and leaves open, such as `width=320`; may be repeated
     #[arg(long, value_name = "INPUT=SIZES")]
     pub shape: Vec<String>,
+    /// Numbers that an input of an ONNX model always has, such as `sample_rate=16000`, separated by commas where there are
+    /// several: a constant of the network then and no input; may be repeated
+    #[arg(long, value_name = "INPUT=NUMBERS")]
+    pub fix: Vec<String>,
+}
+
+impl ShapeArgs {
+    /// Which of them were given.
+    pub(crate) fn given(&self) -> [(&'static str, bool); 2] {
+        [("--shape", !self.shape.is_empty()), ("--fix", !self.fix.is_empty())]
+    }
 }
 
 /// Where compiled models are kept.

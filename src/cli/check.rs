@@ -9,7 +9,7 @@ use super::args::{PhaseName, RenamingArgs, ShapeArgs};
 use super::console::{Console, bytes, counted, grouped};
 use super::engine::{is_compiled, open_model};
 use super::failure::{Failure, Result};
-use super::network::{memory_limit, options, refuse, renames, settings, shapes};
+use super::network::{memory_limit, of_inputs, options, refuse, renames, settings};
 use crate::artifact::is_portable;
 use crate::diagnostic::Diagnostic;
 use crate::driver::{BlockChoice, Compiler, Error, TrainingSpec, WeightsFrom, hash_file, model_names, training_names};
@@ -91,9 +91,11 @@ fn refuse_flags(args: &CheckArgs, file: &Path) -> Result<()> {
         ("--model", args.model.is_some()),
         ("--set", !args.set.is_empty()),
         ("--phase", matches!(args.phase, PhaseName::Train)),
-        ("--shape", !args.shapes.shape.is_empty()),
     ];
-    refuse(flags, format_args!("takes specs (.net); {} is a compiled model, which has settled it", file.display()))
+    refuse(
+        flags.into_iter().chain(args.shapes.given()),
+        format_args!("takes specs (.net); {} is a compiled model, which has settled it", file.display()),
+    )
 }
 
 /// Compares all checksums of a compiled model.
@@ -117,10 +119,10 @@ fn hash(args: &CheckArgs, file: &Path, console: Console) -> Result<()> {
     let hash = if is_compiled(file) || is_portable(file) {
         hash_file(&opened::open(file).map_err(named)?).map_err(named)?
     } else {
-        let (set, shapes) = (settings(&args.set)?, shapes(&args.shapes)?);
+        let set = settings(&args.set)?;
         let weights = args.weights.clone().map_or(WeightsFrom::Beside, |path| WeightsFrom::Files(vec![path]));
         let model = args.model.clone();
-        let compiler = Compiler { model, set, shapes, weights, phase: args.phase.into(), ..Compiler::default() };
+        let compiler = Compiler { model, set, weights, phase: args.phase.into(), ..of_inputs(&args.shapes)? };
         let mut network = compiler.front(file)?;
         compiler.take_weights(&mut network)?;
         for (path, hash) in network.content() {
@@ -225,10 +227,10 @@ fn line_of(file: &Path, training: &Training, console: Console) -> Result<()> {
 
 /// What is warned of in a model; `None` where it is not right.
 fn check(args: &CheckArgs, file: &Path, model: Option<String>, console: Console) -> Result<Option<Vec<Diagnostic>>> {
-    let (set, shapes) = (settings(&args.set)?, shapes(&args.shapes)?);
+    let set = settings(&args.set)?;
     let phase = args.phase.into();
     let options = options(console);
-    let mut compiler = Compiler { model, set, shapes, phase, options, ..Compiler::default() };
+    let mut compiler = Compiler { model, set, phase, options, ..of_inputs(&args.shapes)? };
     let mut network = compiler.front(file);
     if let (Ok(network), Some(path)) = (&mut network, &args.weights) {
         compiler.weights = WeightsFrom::Files(vec![path.clone()]);

@@ -15,7 +15,9 @@ use super::inputs::{Arrays, assign};
 use super::network::{Fitted, check_memory, check_runs, compiler, memory_limit, observed, optimized, refuse, shapes};
 use super::results::together;
 use crate::artifact::{Cause, Container, Images, MAGIC, OpenError, Port, is_portable};
-use crate::driver::{self, Cache, Compiler, ContentHash, Error, Network, NetworkSource, WeightsReport};
+use crate::driver::{
+    self, Cache, Compiler, ContentHash, Error, Network, NetworkSource, WeightsReport, input_ports, output_ports,
+};
 use crate::interpreter;
 use crate::ir::{Graph, Kind};
 use crate::opened;
@@ -65,7 +67,7 @@ impl Engine {
         let container = known(file, expected, console)?;
         let (model, files, seeds) = if is_compiled(file) {
             let asked = shapes(&network.shapes)?;
-            let settled = ShapeArgs { shape: vec![] };
+            let settled = ShapeArgs { shape: vec![], ..network.shapes.clone() };
             refuse_flags(&NetworkArgs { shapes: settled, ..network.clone() }, compilation)?;
             let container = container.map_or_else(|| Container::open(file), Ok);
             let model = open_container(container, threads.options(console), console)?;
@@ -277,13 +279,6 @@ impl Engine {
         let images = network.images();
         let seeds = seeds(&network);
         let graph = network.graph;
-        let port = |name: &str, shape: &Shape| Port {
-            name: name.into(),
-            shape: shape.dims().to_vec(),
-            element: shape.element(),
-            raw: false,
-            rows: None,
-        };
         let inputs = graph.inputs().iter().map(|&id| graph.node(id));
         let preprocess = |kind: &Kind| match kind {
             Kind::Input(preprocess) => preprocess.clone(),
@@ -291,12 +286,8 @@ impl Engine {
         };
         Self {
             name: graph.name.clone(),
-            inputs: inputs.clone().map(|n| port(n.name.as_deref().unwrap_or(""), &n.shape)).collect(),
-            outputs: graph
-                .outputs()
-                .iter()
-                .map(|o| Port { rows: o.rows.clone(), ..port(&o.name, &graph.node(o.node).shape) })
-                .collect(),
+            inputs: input_ports(&graph),
+            outputs: output_ports(&graph),
             preprocess: inputs.map(|n| preprocess(&n.kind)).collect(),
             labels: graph.labels.clone(),
             files: graph.weights.files.clone(),
@@ -466,10 +457,9 @@ fn expect(file: &Path, expected: Option<ContentHash>, found: ContentHash) -> Res
 
 /// What a compiled model has settled cannot be asked for.
 pub(crate) fn refuse_flags(network: &NetworkArgs, compilation: &CompilationArgs) -> Result<()> {
-    let more = [("--batch", network.batch().is_some()), ("--shape", !network.shapes.shape.is_empty())];
-    let flags =
-        [network.source.given(), more.to_vec(), network.part.given(), compilation.passes.given(), compilation.given()];
-    let flags = flags.concat();
+    let batch = [("--batch", network.batch().is_some())];
+    let flags = [network.source.given(), network.part.given(), compilation.passes.given(), compilation.given()];
+    let flags = flags.concat().into_iter().chain(batch).chain(network.shapes.given());
     refuse(flags, "takes a spec (.net); a compiled model has settled it")
 }
 

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use super::args::{PassArgs, ShapeArgs, SourceArgs};
 use super::console::{Console, bytes};
 use super::failure::{Failure, Result};
-use super::network::{front, keep_inputs, options, refuse, refuse_idle, report, shapes};
+use super::network::{fixed, front, keep_inputs, options, refuse, refuse_idle, report, shapes};
 use crate::interop::export;
 use crate::ir::Images;
 
@@ -79,6 +79,7 @@ pub(crate) fn run(args: &ExportArgs, console: Console) -> Result<()> {
     };
     compiler.batch = images;
     compiler.shapes = shapes(&args.shapes)?;
+    compiler.fixed = fixed(&args.shapes)?;
     let bar = console.progress(None, format!("reading {}", args.file.display()));
     let mut network = compiler.front(&args.file)?;
     if let (Some(name), Images::Fixed { .. }) = (&open, &network.images) {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::args::ShapeArgs;
 use super::console::{Console, bytes, counted};
 use super::failure::{Failure, Result};
-use super::network::{options, shapes};
+use super::network::{of_inputs, options};
 use super::spec_files::SpecFiles;
 use crate::driver::{Compiler, Network, is_onnx, stem};
 use crate::kind::{LOOKED_AT, kind_of};
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &ImportArgs, console: Console) -> Result<()> {
 }
 
 fn import(args: &ImportArgs, name: &str, console: Console) -> Result<Network> {
-    let compiler = Compiler { shapes: shapes(&args.shapes)?, options: options(console), ..Compiler::default() };
+    let compiler = Compiler { options: options(console), ..of_inputs(&args.shapes)? };
     let mut network = compiler.import(&args.file, name)?;
     if network.imported.as_ref().is_some_and(|i| !i.is_text) {
         let reason = network.warnings.first().map_or("", |w| &w.message);

@@ -11,9 +11,9 @@ use super::console::{Console, bytes, grouped, table};
 use super::engine::{is_compiled, open_model};
 use super::failure::{Failure, Result};
 use super::inputs::shape_text;
-use super::network::{input_port, options, settings, shapes};
+use super::network::{of_inputs, options, refuse, settings};
 use crate::artifact::{Container, Port, is_portable};
-use crate::driver::{Compiler, Network, model_names};
+use crate::driver::{Compiler, Network, input_ports, model_names, output_ports};
 use crate::interop::text;
 use crate::ir::Graph;
 use crate::opened;
@@ -92,12 +92,8 @@ impl Fact {
 
 pub(crate) fn run(args: &InfoArgs, console: Console) -> Result<()> {
     let infos = if is_compiled(&args.file) {
-        let given = args.model.is_some() || !args.set.is_empty() || !args.shapes.shape.is_empty();
-        if given {
-            return Err(Failure::Usage(
-                "--model, --set and --shape take a spec; a compiled model has settled them".into(),
-            ));
-        }
+        let flags = [("--model", args.model.is_some()), ("--set", !args.set.is_empty())];
+        refuse(flags.into_iter().chain(args.shapes.given()), "takes a spec; a compiled model has settled it")?;
         vec![compiled(&args.file, console)?]
     } else {
         networks(args, console)?
@@ -174,8 +170,8 @@ fn networks(args: &InfoArgs, console: Console) -> Result<Vec<Info>> {
 }
 
 fn network(args: &InfoArgs, model: Option<String>, console: Console) -> Result<Info> {
-    let (set, shapes) = (settings(&args.set)?, shapes(&args.shapes)?);
-    let compiler = Compiler { model, set, shapes, options: options(console), ..Compiler::default() };
+    let set = settings(&args.set)?;
+    let compiler = Compiler { model, set, options: options(console), ..of_inputs(&args.shapes)? };
     let network = compiler.front(&args.file)?;
     console.diagnostics(&network.warnings, &network.sources)?;
     Ok(of_network(&network, &args.file))
@@ -185,17 +181,8 @@ fn of_network(network: &Network, file: &Path) -> Info {
     let mut graph = network.graph.clone();
     graph.count_rows();
     let graph = &graph;
-    let input = |&id| Input { port: input_port(graph, id), preprocess: preprocess(graph, id) };
-    let output = |output: &crate::ir::Output| {
-        let shape = &graph.node(output.node).shape;
-        Port {
-            name: output.name.clone(),
-            shape: shape.dims().to_vec(),
-            element: shape.element(),
-            raw: false,
-            rows: output.rows.clone(),
-        }
-    };
+    let input = |(port, &id)| Input { port, preprocess: preprocess(graph, id) };
+    let outputs = output_ports(graph).into_iter().zip(graph.outputs());
     let totals = &network.stats.totals;
     let mut facts = vec![
         ("parameters", Fact::count(totals.params)),
@@ -216,8 +203,8 @@ fn of_network(network: &Network, file: &Path) -> Info {
             None => "network",
         },
         name: graph.name.clone(),
-        inputs: graph.inputs().iter().map(input).collect(),
-        outputs: graph.outputs().iter().filter(|o| o.aux.is_none()).map(output).collect(),
+        inputs: input_ports(graph).into_iter().zip(graph.inputs()).map(input).collect(),
+        outputs: outputs.filter(|(_, output)| output.aux.is_none()).map(|(port, _)| port).collect(),
         is_batched: !network.open.is_empty() && network.images == crate::ir::Images::Independent,
         labels: graph.labels.clone(),
         sizes: vec![],

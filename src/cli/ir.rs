@@ -86,15 +86,12 @@ fn refuse_early(args: &IrArgs) -> Result<()> {
     let (stage, network) = (args.stage, &args.network);
     let (of_graph, of_weights): (Vec<Given>, Vec<Given>) =
         network.source.given().into_iter().partition(|(flag, _)| ["--model", "--set"].contains(flag));
-    let of_elaboration = [
-        ("--phase", matches!(args.phase, PhaseName::Train)),
-        ("--batch", network.batch().is_some()),
-        ("--shape", !network.shapes.shape.is_empty()),
-    ];
+    let of_elaboration = [("--phase", matches!(args.phase, PhaseName::Train)), ("--batch", network.batch().is_some())];
+    let of_elaboration = of_elaboration.into_iter().chain(network.shapes.given()).collect();
     // An ONNX model is a graph before it is a text.
     let elaborated = stage >= StageName::Graph || is_onnx(&args.file).unwrap_or(false);
     let flags = [
-        (elaborated, [of_graph, of_elaboration.to_vec()].concat()),
+        (elaborated, [of_graph, of_elaboration].concat()),
         (stage >= StageName::Optimized, [of_weights, args.compilation.passes.given()].concat()),
         (stage >= StageName::Plan, args.compilation.given()),
     ];
@@ -142,7 +139,7 @@ fn spec(args: &IrArgs, console: Console) -> Result<String> {
 fn step(args: &IrArgs, console: Console) -> Result<String> {
     let (source, compilation) = (&args.network.source, &args.compilation);
     let idle = source.given().into_iter().filter(|(flag, _)| *flag != "--set");
-    let idle = idle.chain(compilation.passes.given()).chain([("--shape", !args.network.shapes.shape.is_empty())]);
+    let idle = idle.chain(compilation.passes.given()).chain(args.network.shapes.given());
     network::refuse(idle, "changes nothing of a step of training")?;
     compilation.refuse_precision()?;
     let compiler = network::compiler(&args.file, &args.network, compilation, network::options(console))?;

@@ -12,13 +12,14 @@ use super::args::{CompilationArgs, NetworkArgs, PartArgs, PassArgs, RenamingArgs
 use super::console::{Console, bytes, grouped, progress_style};
 use super::failure::{Failure, Result};
 use super::inputs::{Arrays, assign};
-use crate::artifact::{Port, is_portable};
+use crate::artifact::is_portable;
 use crate::diagnostic::Diagnostic;
 use crate::driver::{
-    Compiler, Error, Event, NOT_FINITE, Network, Observer, Part, Stage, WeightsFrom, WeightsReport, weights_beside,
+    Compiler, Error, Event, NOT_FINITE, Network, Observer, Part, Stage, WeightsFrom, WeightsReport, input_ports,
+    weights_beside,
 };
 use crate::elaborate;
-use crate::ir::{Graph, Images, NodeId, Remark};
+use crate::ir::{Images, Remark};
 use crate::opened;
 use crate::ops::layer::Value;
 use crate::output::keep;
@@ -96,6 +97,7 @@ pub(crate) fn compiler(
         batch: network.batch().unwrap_or(1) as usize,
         part: part(&network.part),
         shapes: shapes(&network.shapes)?,
+        fixed: fixed(&network.shapes)?,
         target: Target::parse(&compilation.target_features).map_err(|e| Failure::Usage(e.to_string()))?,
         plan,
         tuning: tuning(compilation)?,
@@ -109,8 +111,7 @@ fn part(args: &PartArgs) -> Part {
 
 /// What has been settled where a portable model was made cannot be asked for.
 fn refuse_settled(source: &SourceArgs, shapes: &ShapeArgs, passes: &PassArgs) -> Result<()> {
-    let shape = [("--shape", !shapes.shape.is_empty())];
-    let flags = [source.given(), shape.to_vec(), passes.given()].concat();
+    let flags = [source.given(), shapes.given().to_vec(), passes.given()].concat();
     refuse(flags, "takes a spec (.net); a portable model has settled it")
 }
 
@@ -277,6 +278,28 @@ pub(crate) fn settings(set: &[String]) -> Result<Vec<(String, Value)>> {
     set.iter().map(|s| elaborate::parse_setting(s).map_err(|e| Failure::Usage(format!("--set: {e}")))).collect()
 }
 
+/// What is asked of the inputs, by `--shape` and `--fix`.
+pub(crate) fn of_inputs(args: &ShapeArgs) -> Result<Compiler> {
+    Ok(Compiler { shapes: shapes(args)?, fixed: fixed(args)?, ..Compiler::default() })
+}
+
+/// The numbers of `--fix`.
+pub(crate) fn fixed(args: &ShapeArgs) -> Result<BTreeMap<String, Vec<f64>>> {
+    let number = |text: &str| match text.trim() {
+        "true" => Some(1.0),
+        "false" => Some(0.0),
+        other => other.parse().ok(),
+    };
+    let pair = |text: &String| {
+        let (input, numbers) = text.rsplit_once('=')?;
+        let numbers: Option<Vec<f64>> = numbers.split(',').map(number).collect();
+        Some((input.to_string(), numbers?)).filter(|_| !input.is_empty())
+    };
+    let wrong =
+        |text: &String| Failure::Usage(format!("--fix: `{text}` is not of the form input=16000 or input=1,0.5"));
+    args.fix.iter().map(|text| pair(text).ok_or_else(|| wrong(text))).collect()
+}
+
 /// The shapes of `--shape`.
 pub(crate) fn shapes(args: &ShapeArgs) -> Result<BTreeMap<String, Vec<usize>>> {
     let pair = |text: &String| {
@@ -348,7 +371,7 @@ pub(crate) fn fitting(
     let (None, Some(&open), false) = (batch, network.open.first(), network.images == Images::Independent) else {
         return Ok(None);
     };
-    let ports: Vec<Port> = graph.inputs().iter().map(|&id| input_port(graph, id)).collect();
+    let ports = input_ports(graph);
     let Some(file) = &assign("--input", input, &ports)?[open] else { return Ok(None) };
     let shape = arrays.shape(file)?;
     let dims = shape.dims();
@@ -359,18 +382,6 @@ pub(crate) fn fitting(
 
 /// More images at once are not asked for by a file.
 const MAX_BATCH: usize = 65536;
-
-/// An input as a compiled model would have it.
-pub(crate) fn input_port(graph: &Graph, id: NodeId) -> Port {
-    let node = graph.node(id);
-    Port {
-        name: node.name.clone().unwrap_or_default(),
-        shape: node.shape.dims().to_vec(),
-        element: node.shape.element(),
-        raw: false,
-        rows: None,
-    }
-}
 
 /// The optimized network of a spec, with everything said that the stages have to say. Where `fitted` gives a
 /// number of images for the network, it is read for that.

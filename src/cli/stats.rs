@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::args::{MemorySize, PhaseName, ShapeArgs, whole};
 use super::console::{Console, bytes, counted, grouped, table};
 use super::failure::{Failure, Result};
-use super::network::{options, settings, shapes};
+use super::network::{of_inputs, options, settings};
 use crate::driver::{BlockChoice, Compiler, Network, training_names};
 use crate::ir::Phase;
 use crate::ir::stats::Row;
@@ -51,11 +51,10 @@ pub(crate) fn run(args: &StatsArgs, console: Console) -> Result<()> {
     let compiler = Compiler {
         model: args.model.clone(),
         set: settings(&args.set)?,
-        shapes: shapes(&args.shapes)?,
         phase: args.phase.into(),
         batch: args.batch as usize,
         options: options(console),
-        ..Compiler::default()
+        ..of_inputs(&args.shapes)?
     };
     if args.memory.is_some() && args.phase != PhaseName::Train {
         return Err(Failure::Usage("--memory is of steps of training: --phase train shows them".into()));

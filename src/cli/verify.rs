@@ -13,9 +13,8 @@ use super::engine::is_compiled;
 use super::failure::{Failure, Result};
 use super::inputs::{Arrays, shape_text};
 use super::network;
-use crate::artifact::Port;
 use crate::diagnostic::Diagnostic;
-use crate::driver::{self, BlockChoice, Compiler, Network};
+use crate::driver::{self, BlockChoice, Compiler, Network, input_ports};
 use crate::interop::onnx;
 use crate::interpreter;
 use crate::ir::{Graph, Images, NodeId};
@@ -259,7 +258,7 @@ fn inputs(args: &VerifyArgs, arrays: &Arrays, network: &Network) -> Result<(Vec<
         };
         return Ok(((0..args.random.into()).map(set).collect(), args.random.into()));
     }
-    let ports: Vec<Port> = graph.inputs().iter().map(|&id| network::input_port(graph, id)).collect();
+    let ports = input_ports(graph);
     let files = super::inputs::assign("--input", &args.input, &ports)?;
     let mut parts: Vec<Vec<Tensor>> = vec![];
     for (port, file) in ports.iter().zip(files) {
@@ -306,7 +305,8 @@ fn reference(args: &VerifyArgs, graph: &Graph, parts: usize, random: usize) -> R
     let ends = |extension: &str| path.extension().is_some_and(|e| e.eq_ignore_ascii_case(extension));
     if ends("onnx") {
         let batch = graph.inputs().first().and_then(|&id| graph.node(id).shape.dims().first().copied()).unwrap_or(1);
-        let options = onnx::Options { batch, shapes: network::shapes(&args.network.shapes)?, pictures: None };
+        let Compiler { shapes, fixed, .. } = network::of_inputs(&args.network.shapes)?;
+        let options = onnx::Options { batch, shapes, fixed, pictures: None };
         let sizes = |&id: &NodeId| graph.node(id).shape.dims().to_vec();
         let inputs: Vec<Vec<usize>> = graph.inputs().iter().map(sizes).collect();
         let model = onnx::import_beside(path, &options, &inputs);

@@ -219,25 +219,21 @@ pub(crate) fn build(
 }
 
 fn manifest(graph: &Graph, generated: &Generated, linked: &link::Linked) -> Manifest {
-    let port = |name: String, id: NodeId| {
+    let port = |name: &str, id: NodeId| {
         let shape = &graph.node(id).shape;
         // Levels leave a model as they lie in plain memory.
         let element = match graph.node(id).op() {
             None | Some(Op::Cast(_)) => shape.element(),
             Some(_) => stored(shape.element(), Layout::Plain),
         };
-        Port { name, shape: shape.dims().to_vec(), element, raw: plan::is_random(graph, id), rows: None }
+        Port { element, raw: plan::is_random(graph, id), ..Port::new(name, shape) }
     };
     let plan = &generated.plan;
     Manifest {
         name: graph.name.clone(),
         features: linked.features.iter().map(|f| f.to_string()).collect(),
-        inputs: graph.inputs().iter().map(|&i| port(graph.node(i).name.clone().unwrap_or_default(), i)).collect(),
-        outputs: graph
-            .outputs()
-            .iter()
-            .map(|o| Port { rows: o.rows.clone(), ..port(o.name.clone(), o.node) })
-            .collect(),
+        inputs: graph.inputs().iter().map(|&i| port(graph.node(i).name.as_deref().unwrap_or_default(), i)).collect(),
+        outputs: graph.outputs().iter().map(|o| Port { rows: o.rows.clone(), ..port(&o.name, o.node) }).collect(),
         // Whoever knows the network as it was written says it.
         images: None,
         steps: (0..plan.steps.len()).flat_map(|i| step_records(graph, generated, linked, i)).collect(),

@@ -38,6 +38,8 @@ pub struct Compiler {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// Height and width of the pictures, whatever the network states: of its only input with four axes.
     pub pictures: Option<[usize; 2]>,
+    /// Numbers of inputs of an ONNX model, by name, see [`Self::fix`].
+    pub fixed: BTreeMap<String, Vec<f64>>,
     /// What weights without values of their own are initialised by.
     pub seed: u64,
     /// Where the weights' values come from.
@@ -74,6 +76,7 @@ impl Default for Compiler {
             batch: 1,
             shapes: BTreeMap::new(),
             pictures: None,
+            fixed: BTreeMap::new(),
             seed: 0,
             weights: WeightsFrom::Beside,
             allow_missing: false,
@@ -122,6 +125,13 @@ impl Compiler {
     /// The shape of an input, which an ONNX model leaves open or a text states otherwise.
     pub fn shape(mut self, input: impl Into<String>, dims: impl Into<Vec<usize>>) -> Self {
         self.shapes.insert(input.into(), dims.into());
+        self
+    }
+
+    /// Numbers that an input of an ONNX model always has: one for each of its elements, or one for all. It is a constant of
+    /// the network then and no input, so that what it decides (a rate, a mode, an `If`) is decided.
+    pub fn fix(mut self, input: impl Into<String>, values: impl Into<Vec<f64>>) -> Self {
+        self.fixed.insert(input.into(), values.into());
         self
     }
 

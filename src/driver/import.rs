@@ -58,14 +58,15 @@ impl Compiler {
     /// does not have.
     pub fn import(&self, path: &Path, name: &str) -> Result<Network, Error> {
         self.begin(Stage::Front);
-        let file = ModelFile::open(path).map_err(ImportError::from)?;
+        let file = onnx::open(path, &self.fixed)?;
         let named = onnx::named_shapes(&file, &self.shapes);
         if let Some(images) = named.batch.filter(|&images| self.batch != 1 && self.batch != images) {
             let message = format!("the number of images is asked to be {} and {images}", self.batch);
             return Err(ImportError::Model { path: path.into(), message }.into());
         }
         let batch = named.batch.unwrap_or(self.batch);
-        let options = onnx::Options { batch, shapes: self.shapes.clone(), pictures: self.pictures };
+        let options =
+            onnx::Options { batch, shapes: self.shapes.clone(), pictures: self.pictures, fixed: self.fixed.clone() };
         // The text has inputs, and no names of sizes.
         Self { batch, shapes: named.inputs, ..self.clone() }.import_open(path, name, &file, &options)
     }
@@ -205,8 +206,9 @@ impl Compiler {
         if key.is_some() || !is_onnx(path).map_err(|e| FileError::new(path, e))? {
             return Ok(weights::open_within(path, self.options.memory)?);
         }
-        let (batch, shapes, pictures) = (self.batch, self.shapes.clone(), self.pictures);
-        let plain = Self { batch, shapes, pictures, options: self.options, ..Self::default() };
+        let (shapes, fixed) = (self.shapes.clone(), self.fixed.clone());
+        let Self { batch, pictures, options, .. } = *self;
+        let plain = Self { batch, shapes, pictures, fixed, options, ..Self::default() };
         let network = plain.import(path, &stem(path))?;
         let weights = network.imported.expect("imported just now").weights;
         Ok(WeightFile { files: network.made_of.files, ..weights })

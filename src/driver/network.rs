@@ -80,6 +80,7 @@ impl Compiler {
         if is_portable(path) {
             return self.read_portable(path);
         }
+        self.refuse_fixed(path)?;
         let text = read_spec(path).map_err(unreadable)?;
         if syntax::is_foreign(&text) {
             let why = "this is a text, but no network: it does not begin with `netc 1`";
@@ -98,10 +99,18 @@ impl Compiler {
     /// Where the spec has mistakes, or files that it uses cannot be read.
     pub fn front_text(&self, name: impl AsRef<Path>, text: impl Into<String>) -> Result<Network, Error> {
         let (name, text) = (name.as_ref(), text.into());
+        self.refuse_fixed(name)?;
         let read = hash::Recorded::new(name, &text);
         let mut network = self.front_loaded(name, text, &|path| read.read(path, read_spec))?;
         network.made_of.texts = read.finish();
         Ok(network)
+    }
+
+    /// Inputs are fixed in ONNX models, one of which may give a text its weights.
+    fn refuse_fixed(&self, path: &Path) -> Result<(), Error> {
+        let Some(input) = self.fixed.keys().next().filter(|_| !self.weights.is_onnx()) else { return Ok(()) };
+        let why = format!("input `{input}` cannot be fixed in a text, only in an ONNX model; a text has parameters");
+        Err(Error::Read { path: path.into(), cause: io::Error::other(why) })
     }
 
     /// Elaborates a text that was read from `path`. What it uses is read by `loader`.
@@ -142,8 +151,7 @@ impl Compiler {
     pub(super) fn front_options<'a>(&self, phase: Phase, loader: elaborate::FileReader<'a>) -> elaborate::Options<'a> {
         let (model, set) = (self.model.clone(), self.set.clone());
         // Those of an ONNX model that gives the weights are its own inputs'.
-        let of_weights = self.weights.paths().iter().any(|path| is_onnx(path).unwrap_or(false));
-        let shapes = if of_weights { BTreeMap::new() } else { self.shapes.clone() };
+        let shapes = if self.weights.is_onnx() { BTreeMap::new() } else { self.shapes.clone() };
         elaborate::Options {
             model,
             set,

@@ -14,9 +14,10 @@ use std::sync::Arc;
 
 use super::hash::MadeOf;
 use super::network::Settled;
+use super::ports::{input_ports, output_ports};
 use super::{Compiled, Compiler, Error, Network, Stage, WeightsReport};
 use crate::artifact::{
-    About, Cause, Container, OpenError, Port, Portable, StoredTensor, TensorRecord, Texts, WriteError, Writer,
+    About, Cause, Container, OpenError, Portable, StoredTensor, TensorRecord, Texts, WriteError, Writer,
 };
 use crate::diagnostic::Sources;
 use crate::elaborate::MAX_NODES;
@@ -83,17 +84,10 @@ impl Compiler {
         // Preprocessing and class names are in the graph's text.
         let about = About { preprocess: vec![], labels: vec![], ..self.about(network) };
         writer.finish_portable(&region, records, &network.open, &about, &texts)?;
-        let port = |name: &str, id| Port {
-            name: name.into(),
-            shape: graph.node(id).shape.dims().to_vec(),
-            element: graph.node(id).shape.element(),
-            raw: false,
-            rows: None,
-        };
         Ok(Compiled {
             name: graph.name.clone(),
-            inputs: graph.inputs().iter().map(|&id| port(graph.node(id).name.as_deref().unwrap_or(""), id)).collect(),
-            outputs: graph.outputs().iter().map(|o| Port { rows: o.rows.clone(), ..port(&o.name, o.node) }).collect(),
+            inputs: input_ports(&graph),
+            outputs: output_ports(&graph),
             code: None,
             sizes: vec![],
             weight_bytes: bytes as u64,

@@ -57,6 +57,7 @@ impl Compiler {
             settings: self.set.iter().map(setting).collect(),
             batch: network.imported.as_ref().map_or(self.batch, |i| i.batch),
             shapes: self.shapes_of(network),
+            fixed: self.fixed.clone().into_iter().collect(),
             part: [self.part.from.clone(), self.part.until.clone(), self.part.also.clone()],
             weights: match &network.weights {
                 WeightsReport::Seed(seed) => Origin::Seed(*seed),
@@ -177,7 +178,8 @@ fn remade_network(
 /// The compiler that a recipe describes.
 fn remade(recipe: &Recipe, file: &Path, options: ModelOptions) -> Result<Compiler, String> {
     let shapes = recipe.shapes.iter().cloned().collect();
-    let opener = Compiler { batch: recipe.batch, shapes, ..Compiler::default() };
+    let fixed = recipe.fixed.iter().cloned().collect();
+    let opener = Compiler { batch: recipe.batch, shapes, fixed, ..Compiler::default() };
     let (weights, seed) = match &recipe.weights {
         Origin::Seed(seed) => (WeightsFrom::Seed, *seed),
         Origin::File { path, others, hash, seed, .. } => {

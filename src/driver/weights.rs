@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::import::is_onnx;
 use super::network::read_spec;
 use super::{Compiler, Error, Network, Stage, channels_last};
 use crate::diagnostic::Diagnostic;
@@ -44,6 +45,11 @@ impl WeightsFrom {
             WeightsFrom::Files(paths) => paths,
             WeightsFrom::Beside | WeightsFrom::Seed => &[],
         }
+    }
+
+    /// Whether an ONNX model is among them: shapes and numbers of inputs are its own then.
+    pub(super) fn is_onnx(&self) -> bool {
+        self.paths().iter().any(|path| is_onnx(path).unwrap_or(false))
     }
 }
 

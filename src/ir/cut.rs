@@ -41,6 +41,11 @@ impl Graph {
         if let Some((name, _)) = outputs.iter().find(|(name, _)| !names.insert(name)) {
             return Err(CutError::Twice(name.clone()));
         }
+        // An input that nothing read before stays: whoever runs the network gives it.
+        let idle: HashSet<NodeId> = {
+            let needed = images::needed_by_outputs(self);
+            self.inputs().iter().copied().filter(|id| !needed.contains(id)).collect()
+        };
         self.clear_outputs();
         outputs.iter().for_each(|(name, node)| self.output(name, *node, None));
         // An input stays the node that it is.
@@ -57,7 +62,7 @@ impl Graph {
             let input = self.add_input(name, shape, None, location);
             self.replace_uses(*node, input);
         }
-        self.remove_unneeded();
+        self.remove_unneeded(&idle);
         let names: HashSet<&str> = self.inputs().iter().filter_map(|&id| self.node(id).name.as_deref()).collect();
         match from.iter().find(|(name, _)| !names.contains(name.as_str())) {
             Some((name, _)) => Err(CutError::Idle(name.clone())),
@@ -65,10 +70,11 @@ impl Graph {
         }
     }
 
-    /// Removes what no output needs, inputs too.
-    fn remove_unneeded(&mut self) {
+    /// Removes what no output needs, inputs too, but for those that are `kept`.
+    fn remove_unneeded(&mut self, kept: &HashSet<NodeId>) {
         let needed = images::needed_by_outputs(self);
-        let unneeded: Vec<NodeId> = self.order().into_iter().filter(|id| !needed.contains(id)).collect();
+        let is_unneeded = |id: &NodeId| !needed.contains(id) && !kept.contains(id);
+        let unneeded: Vec<NodeId> = self.order().into_iter().filter(is_unneeded).collect();
         unneeded.into_iter().rev().for_each(|id| self.remove(id));
     }
 }

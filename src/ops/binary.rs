@@ -203,8 +203,7 @@ impl Operation for Binary {
     }
 
     fn operands(&self) -> (usize, usize) {
-        let n = 2 + epilogue::extra_operands(&self.epilogue);
-        (n, n)
+        epilogue::operands(2, &self.epilogue)
     }
 
     fn epilogue(&self) -> Option<&Vec<PostOp>> {

@@ -4,7 +4,7 @@
 use super::attributes::attributes;
 use super::epilogue::{self, PostOp};
 use super::gradient::{Gradient, Gradients};
-use super::images::{Images, apart, joined};
+use super::images::{Images, apart, joined_with};
 use super::layer::{Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{Op, Operation, ShapeError, WeightDecl, channels_of};
@@ -34,8 +34,7 @@ impl Operation for ChannelAffine {
     }];
 
     fn operands(&self) -> (usize, usize) {
-        let n = 1 + epilogue::extra_operands(&self.epilogue);
-        (n, n)
+        epilogue::operands(1, &self.epilogue)
     }
 
     fn epilogue(&self) -> Option<&Vec<PostOp>> {
@@ -59,7 +58,7 @@ impl Operation for ChannelAffine {
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         let own = apart(images[0], &[1])?;
-        joined([own].into_iter().chain(images[1..].iter().copied()))
+        joined_with(own, &images[1..])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {

@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::epilogue::{self, PostOp};
 use super::gradient::{Gradient, Gradients};
-use super::images::{Images, apart, joined};
+use super::images::{Images, apart, joined_with};
 use super::layer::{Args, Arguments, Arity, Layer, Param, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{
@@ -62,6 +62,9 @@ pub(super) const WINDOWS: [Param; 6] = [
     param("groups", ParamType::Size, Preset::Int(1), "channel groups that do not mix"),
 ];
 pub(super) const BIAS: Param = param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per channel");
+/// What says that a layer's weight lies on a grid, while it computes in f32.
+pub(super) const WEIGHT_BITS: Param =
+    param("weight_bits", ParamType::Size, Preset::Absent, "bits of a quantized weight; f32 if absent");
 
 impl Conv2d {
     /// As a layer's arguments give it.
@@ -98,8 +101,7 @@ const OF_IMAGES: Layer = Layer {
     arity: Arity::Unary,
     params: &{
         let [channels, kernel, stride, pad, dilation, groups] = WINDOWS;
-        let bits = param("weight_bits", ParamType::Size, Preset::Absent, "bits of a quantized weight; f32 if absent");
-        [channels, kernel, stride, pad, dilation, groups, BIAS, bits]
+        [channels, kernel, stride, pad, dilation, groups, BIAS, WEIGHT_BITS]
     },
     build: |a| {
         let op = Conv2d::of(a);
@@ -125,8 +127,7 @@ impl Operation for Conv2d {
     const LAYERS: &'static [Layer] = &[OF_IMAGES];
 
     fn operands(&self) -> (usize, usize) {
-        let n = 1 + epilogue::extra_operands(&self.epilogue);
-        (n, n)
+        epilogue::operands(1, &self.epilogue)
     }
 
     fn epilogue(&self) -> Option<&Vec<PostOp>> {
@@ -161,15 +162,14 @@ impl Operation for Conv2d {
             learnable: true,
         }];
         if self.bias {
-            let init = Init::Constant(0.0);
-            weights.push(WeightDecl { role: "bias", shape: [self.channels].into(), init, learnable: true });
+            weights.push(WeightDecl::per_channel("bias", self.channels, 0.0, true));
         }
         weights
     }
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         let own = apart(images[0], &[1, 2, 3])?;
-        joined([own].into_iter().chain(images[1..].iter().copied()))
+        joined_with(own, &images[1..])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {

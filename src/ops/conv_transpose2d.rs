@@ -1,9 +1,10 @@
 //! Transposed two-dimensional convolution: the gradient of [`Conv2d`] with respect to its input.
 
 use super::attributes::attributes;
+use super::conv2d::{BIAS, WEIGHT_BITS, WINDOWS};
 use super::epilogue::{self, PostOp};
 use super::gradient::{Gradient, Gradients};
-use super::images::{Images, apart, joined};
+use super::images::{Images, apart, joined_with};
 use super::layer::{Arguments, Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{
@@ -55,17 +56,15 @@ impl Operation for ConvTranspose2d {
         name: "conv_transpose",
         doc: "transposed convolution: [N, C, H, W] to [N, channels, (H - 1) * stride + kernel - 2 * pad, ...]",
         arity: Arity::Unary,
-        params: &[
-            param("channels", ParamType::Size, Preset::Required, "number of output channels"),
-            param("kernel", ParamType::Size2, Preset::Required, "window: one size, or (height, width)"),
-            param("stride", ParamType::Size2, Preset::Int(1), "output pixels between two input pixels"),
-            param("pad", ParamType::Pad, Preset::Int(0), "border cut off: n, (v, h) or (top, left, bottom, right)"),
-            param("output_pad", ParamType::Count2, Preset::Int(0), "added at the bottom and the right"),
-            param("dilation", ParamType::Size2, Preset::Int(1), "distance of the window's taps"),
-            param("groups", ParamType::Size, Preset::Int(1), "channel groups that do not mix"),
-            param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per channel"),
-            param("weight_bits", ParamType::Size, Preset::Absent, "bits of a quantized weight; f32 if absent"),
-        ],
+        params: &{
+            let [channels, kernel, _, _, dilation, groups] = WINDOWS;
+            let stride = param("stride", ParamType::Size2, Preset::Int(1), "output pixels between two input pixels");
+            let cut = "border cut off: n, (v, h) or (top, left, bottom, right)";
+            let pad = param("pad", ParamType::Pad, Preset::Int(0), cut);
+            let output_pad =
+                param("output_pad", ParamType::Count2, Preset::Int(0), "added at the bottom and the right");
+            [channels, kernel, stride, pad, output_pad, dilation, groups, BIAS, WEIGHT_BITS]
+        },
         build: |a| {
             let op = ConvTranspose2d {
                 channels: a.size("channels"),
@@ -105,8 +104,7 @@ impl Operation for ConvTranspose2d {
     }];
 
     fn operands(&self) -> (usize, usize) {
-        let n = 1 + epilogue::extra_operands(&self.epilogue);
-        (n, n)
+        epilogue::operands(1, &self.epilogue)
     }
 
     fn epilogue(&self) -> Option<&Vec<PostOp>> {
@@ -149,15 +147,14 @@ impl Operation for ConvTranspose2d {
             learnable: true,
         }];
         if self.bias {
-            let init = Init::Constant(0.0);
-            weights.push(WeightDecl { role: "bias", shape: [self.channels].into(), init, learnable: true });
+            weights.push(WeightDecl::per_channel("bias", self.channels, 0.0, true));
         }
         weights
     }
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         let own = apart(images[0], &[1, 2, 3])?;
-        joined([own].into_iter().chain(images[1..].iter().copied()))
+        joined_with(own, &images[1..])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {

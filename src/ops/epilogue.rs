@@ -55,6 +55,12 @@ pub fn extra_operands(steps: &[PostOp]) -> usize {
     steps.iter().filter(|s| matches!(s, PostOp::Add | PostOp::Mul)).count()
 }
 
+/// The least and the most operands of an op with so many of its `own`: those that the steps consume come to it.
+pub(super) fn operands(own: usize, steps: &[PostOp]) -> (usize, usize) {
+    let all = own + extra_operands(steps);
+    (all, all)
+}
+
 /// Whether all steps give finite numbers for all finite numbers ([`Activation::is_total`]).
 pub(crate) fn are_total(steps: &[PostOp]) -> bool {
     steps.iter().all(|s| if let PostOp::Activate(a) = s { a.is_total() } else { true })

@@ -82,6 +82,14 @@ pub(super) fn joined(images: impl IntoIterator<Item = Images>) -> Result<Images,
     })
 }
 
+/// Where an op's own result has its images, and what its epilogue reads has them in the same place.
+///
+/// # Errors
+/// Where images are in different places.
+pub(super) fn joined_with(own: Images, read: &[Images]) -> Result<Images, String> {
+    joined([own].into_iter().chain(read.iter().copied()))
+}
+
 /// For the same elements in the same order under other sizes.
 ///
 /// # Errors

@@ -1,9 +1,10 @@
 //! Fully connected layer: a matrix product with a learned matrix.
 
 use super::attributes::attributes;
+use super::conv2d::WEIGHT_BITS;
 use super::epilogue::{self, PostOp};
 use super::gradient::{Gradient, Gradients};
-use super::images::{Images, apart, joined};
+use super::images::{Images, apart, joined_with};
 use super::layer::{Arguments, Arity, Layer, ParamType, Preset, param};
 use super::planes::fill_rows;
 use super::{Init, LinearW8, MatMul, Op, Operation, ShapeError, WeightDecl};
@@ -28,7 +29,7 @@ impl Operation for Linear {
         params: &[
             param("features", ParamType::Size, Preset::Required, "number of outputs"),
             param("bias", ParamType::Bool, Preset::Bool(true), "add a learned value per output"),
-            param("weight_bits", ParamType::Size, Preset::Absent, "bits of a quantized weight; f32 if absent"),
+            WEIGHT_BITS,
             param("axis", ParamType::Axis, Preset::Absent, "-1: along the last axis of images, too"),
         ],
         build: |a| {
@@ -51,8 +52,7 @@ impl Operation for Linear {
     }];
 
     fn operands(&self) -> (usize, usize) {
-        let n = 1 + epilogue::extra_operands(&self.epilogue);
-        (n, n)
+        epilogue::operands(1, &self.epilogue)
     }
 
     fn epilogue(&self) -> Option<&Vec<PostOp>> {
@@ -85,15 +85,14 @@ impl Operation for Linear {
             learnable: true,
         }];
         if self.bias {
-            let init = Init::Constant(0.0);
-            weights.push(WeightDecl { role: "bias", shape: [self.features].into(), init, learnable: true });
+            weights.push(WeightDecl::per_channel("bias", self.features, 0.0, true));
         }
         weights
     }
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         let own = apart(images[0], &[1])?;
-        joined([own].into_iter().chain(images[1..].iter().copied()))
+        joined_with(own, &images[1..])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {

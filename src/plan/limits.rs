@@ -160,7 +160,8 @@ pub(crate) fn is_random(graph: &Graph, id: NodeId) -> bool {
     let node = graph.node(id);
     let reads = |&(user, _): &(NodeId, _)| matches!(graph.node(user).op(), Some(Op::DropoutMask(_)));
     let is_input = node.op().is_none() && node.shape.element() == Element::I64;
-    is_input && !graph.is_output(id) && graph.users(id).iter().all(reads)
+    let users = graph.users(id);
+    is_input && !graph.is_output(id) && !users.is_empty() && users.iter().all(reads)
 }
 
 /// Whether a node reads parameters that are values of a run.

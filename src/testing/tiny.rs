@@ -38,13 +38,7 @@ pub(crate) fn image(batch: usize, destination: &Destination) -> Image {
     let mut code = first;
     code.resize(entry, 0xcc);
     code.extend(step_code(0, Some(16), SECOND, 24));
-    let port = |name: &str| Port {
-        name: name.into(),
-        shape: vec![batch, WIDTH],
-        element: Default::default(),
-        raw: false,
-        rows: None,
-    };
+    let port = |name: &str| Port::new(name, &[batch, WIDTH].into());
     Image {
         manifest: Manifest {
             name: "tiny".into(),

@@ -5,7 +5,7 @@ use netc::internals::driver::{Compiler, Error, Event, Network, Observer, Weights
 use netc::internals::interpreter;
 use netc::internals::runtime::{Model, ModelOptions};
 use netc::internals::target::Target;
-use netc::internals::tensor::{Shape, Tensor};
+use netc::internals::tensor::{Element, Shape, Tensor};
 use netc::internals::testing::write_foreign;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -578,6 +578,24 @@ fn a_model_as_bytes() {
     assert!(model.save(folder.path("none/saved.netc")).is_err());
     for cut in [0, 1, 4095, 4096, bytes.len() / 2, bytes.len() - 1] {
         assert!(crate::from_bytes(&bytes[..cut]).is_err());
+    }
+}
+
+/// Whoever runs a network gives all of its inputs, whatever is left of it.
+#[test]
+fn inputs_that_nothing_reads_stay() {
+    let folder = Folder::new();
+    let text = "netc 1\nmodel m { input rate: i64[1]  input x: f32[N, 4]  a: linear(2)  relu  output y }\n";
+    let spec = folder.path("idle.net");
+    std::fs::write(&spec, text).unwrap();
+    let rate = Tensor::new([1], vec![16000.0]).into_element(Element::I64);
+    let numbers = [rate, Tensor::new([1, 4], vec![1.0, -2.0, 3.0, 0.5])];
+    let mut also = Compiler::new();
+    also.part.also = vec!["a".into()];
+    for compiler in [Compiler::new(), Compiler::new().until("a"), also] {
+        let model = compiler.compile_file(&spec).unwrap();
+        assert_eq!(model.inputs().len(), 2);
+        model.run_tensors(&numbers).unwrap();
     }
 }
 

@@ -513,3 +513,25 @@ fn layers_that_share_some_weights_have_their_own_in_the_text() {
     assert_eq!((graph.all_parameters().count(), imported.graph.all_parameters().count()), (3, 4));
     assert_equal_results("partly", &graph, &imported.graph);
 }
+
+/// An input that is a constant of the network is one where the model is made again, too.
+#[test]
+fn inputs_that_are_fixed_stay_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, inputs, output) = of_suite("test_add_bcast", folder.path());
+    let numbers: Vec<f64> = inputs[1].data().iter().map(|&v| v.into()).collect();
+    let compiler = Compiler::new().fix("y", numbers);
+    let made = folder.path().join("add.netc");
+    compiler.compile_file_to(&model, &made).unwrap();
+    for model in [compiler.compile_file(&model).unwrap(), recompile(&made, ModelOptions::default()).unwrap()] {
+        assert_eq!(model.inputs().len(), 1);
+        assert_eq!(model.run_tensors(&inputs[..1]).unwrap(), std::slice::from_ref(&output));
+    }
+    // One number is that of all.
+    let zeros = Compiler::new().fix("y", [0.0]).compile_file(&model).unwrap();
+    assert_eq!(zeros.run_tensors(&inputs[..1]).unwrap(), inputs[..1]);
+    let text = folder.path().join("add.net");
+    std::fs::write(&text, "netc 1\nmodel add { input y: f32[N, 2]  relu  output z }\n").unwrap();
+    let error = compiler.front(&text).map(drop).unwrap_err().to_string();
+    assert!(error.contains("input `y` cannot be fixed in a text"), "{error}");
+}

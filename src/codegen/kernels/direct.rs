@@ -447,18 +447,13 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, direct: &Direct) -> Result<Emit
             let height = rows(region.phase);
             let count = region.run.tiles * images * height;
             d.tasks(first, count, |d, task| {
-                let at = if region.by_rows {
-                    let (rest, tile) = d.split(task, region.run.tiles);
-                    let rest = d.int(rest);
-                    let (image, y) = d.split(rest, height);
-                    [tile, image, y]
-                } else {
-                    let (rest, y) = d.split(task, height);
-                    let rest = d.int(rest);
-                    let (tile, image) = d.split(rest, images);
-                    [tile, image, y]
-                };
-                region.call(e, d, step, direct, at);
+                // (image, y, tile) or (tile, image, y), outermost first.
+                let [middle, inner] = if region.by_rows { [height, region.run.tiles] } else { [images, height] };
+                let (rest, c) = d.split(task, inner);
+                let rest = d.int(rest);
+                let (a, b) = d.split(rest, middle);
+                let tile_image_y = if region.by_rows { [c, a, b] } else { [a, b, c] };
+                region.call(e, d, step, direct, tile_image_y);
             });
             first += count;
         }

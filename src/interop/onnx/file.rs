@@ -43,6 +43,26 @@ impl ModelFile {
         Ok(Self { path: path.into(), model, external: RefCell::default(), files: files.into() })
     }
 
+    /// Makes an input a constant of the model: one number for each of its elements, or one for all. Sizes that the model
+    /// leaves open are 1, or the number of numbers where only one is open.
+    ///
+    /// # Errors
+    /// Where there is no such input, or the numbers do not fit its sizes and type.
+    pub fn fix(&mut self, input: &str, values: &[f64]) -> Result<(), String> {
+        let graph = self.model.graph.as_mut().expect("checked when the file was opened");
+        let is_weight = |name: &str| graph.initializer.iter().any(|tensor| tensor.name == name);
+        let inputs = || graph.input.iter().filter(|own| !is_weight(&own.name));
+        let Some(own) = inputs().find(|own| own.name == input) else {
+            let names: Vec<&str> = inputs().map(|own| own.name.as_str()).collect();
+            return Err(format!("a value is given for `{input}`, but the inputs are {}", names.join(", ")));
+        };
+        let ty = own.ty.as_ref().and_then(|ty| ty.tensor_type.as_ref());
+        let ty = ty.ok_or_else(|| format!("input {input} is no tensor"))?;
+        let tensor = constant_of(input, ty, values).map_err(|e| format!("the value of input {input}: {e}"))?;
+        graph.initializer.push(tensor);
+        Ok(())
+    }
+
     /// The files that are mapped: the model's, and those beside it that were looked at.
     pub(crate) fn files(&self) -> Files {
         self.files.borrow().clone()
@@ -155,6 +175,48 @@ impl ModelFile {
 }
 
 /// Opens for reading. A pipe that nobody writes to does not hold it up.
+/// A tensor of an input's type that has these numbers.
+fn constant_of(name: &str, ty: &proto::TensorType, values: &[f64]) -> Result<proto::Tensor, String> {
+    let stated = ty.shape.as_ref().map_or(&[][..], |shape| &shape.dim);
+    let known: Vec<Option<i64>> = stated.iter().map(|d| d.dim_value.filter(|&size| size > 0)).collect();
+    let elements = known.iter().flatten().try_fold(1usize, |all, &size| all.checked_mul(size as usize));
+    let elements = elements.filter(|&count| count <= MAX_ELEMENTS).ok_or("it has too many elements")?;
+    // The only open size follows from how many there are.
+    let is_open = known.iter().filter(|size| size.is_none()).count() == 1;
+    let open = if is_open && values.len() > 1 { values.len() / elements } else { 1 };
+    let count = elements * open;
+    let values = match values {
+        &[one] => vec![one; count],
+        _ if values.len() == count => values.to_vec(),
+        _ => return Err(format!("{} numbers are given, and it takes {count}", values.len())),
+    };
+    let dims = known.iter().map(|size| size.unwrap_or(open as i64)).collect();
+    let tensor = proto::Tensor { name: name.into(), dims, data_type: ty.elem_type, ..Default::default() };
+    let whole = |low: f64, high: f64| match values.iter().find(|v| v.fract() != 0.0 || !(low..=high).contains(*v)) {
+        Some(other) => Err(format!("{other} is no {}", data_type::name(ty.elem_type))),
+        None => Ok(values.iter().map(|&v| v as i64).collect::<Vec<i64>>()),
+    };
+    let small = |low: f64, high: f64| Ok::<_, String>(whole(low, high)?.into_iter().map(|v| v as i32).collect());
+    // Above 2^53 not every whole number is one of f64.
+    const MOST: f64 = (1u64 << 53) as f64;
+    Ok(match ty.elem_type {
+        data_type::FLOAT => proto::Tensor { float_data: values.iter().map(|&v| v as f32).collect(), ..tensor },
+        data_type::DOUBLE => proto::Tensor { double_data: values, ..tensor },
+        data_type::INT64 => proto::Tensor { int64_data: whole(-MOST, MOST)?, ..tensor },
+        data_type::INT32 => proto::Tensor { int32_data: small(i32::MIN.into(), i32::MAX.into())?, ..tensor },
+        data_type::INT16 => proto::Tensor { int32_data: small(i16::MIN.into(), i16::MAX.into())?, ..tensor },
+        data_type::UINT16 => proto::Tensor { int32_data: small(0.0, u16::MAX.into())?, ..tensor },
+        data_type::INT8 => proto::Tensor { int32_data: small(i8::MIN.into(), i8::MAX.into())?, ..tensor },
+        data_type::UINT8 => proto::Tensor { int32_data: small(0.0, u8::MAX.into())?, ..tensor },
+        data_type::BOOL => proto::Tensor { int32_data: small(0.0, 1.0)?, ..tensor },
+        data_type::FLOAT16 => {
+            let bits = |&v: &f64| i32::from(half::f16::from_f64(v).to_bits());
+            proto::Tensor { int32_data: values.iter().map(bits).collect(), ..tensor }
+        }
+        other => return Err(format!("an input of {} cannot be a constant", data_type::name(other))),
+    })
+}
+
 fn open_without_waiting(path: &Path) -> std::io::Result<File> {
     let mut options = File::options();
     options.read(true);

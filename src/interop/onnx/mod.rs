@@ -68,11 +68,13 @@ pub struct Options {
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// Height and width of the pictures: of the only input with four axes, whatever the model states.
     pub pictures: Option<[usize; 2]>,
+    /// Inputs that always have these numbers, see [`ModelFile::fix`].
+    pub fixed: BTreeMap<String, Vec<f64>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { batch: 1, shapes: BTreeMap::new(), pictures: None }
+        Self { batch: 1, shapes: BTreeMap::new(), pictures: None, fixed: BTreeMap::new() }
     }
 }
 
@@ -82,7 +84,7 @@ impl Default for Options {
 /// # Errors
 /// As [`import`]'s.
 pub(crate) fn import_beside(path: &Path, options: &Options, inputs: &[Vec<usize>]) -> Result<Graph, ImportError> {
-    let file = ModelFile::open(path)?;
+    let file = open(path, &options.fixed)?;
     let mut options = options.clone();
     let own = file.model.graph.iter().flat_map(|graph| &graph.input);
     let own: HashSet<&str> = own.map(|input| input.name.as_str()).collect();
@@ -100,7 +102,19 @@ pub(crate) fn import_beside(path: &Path, options: &Options, inputs: &[Vec<usize>
 /// # Errors
 /// Where the file is damaged or takes what netc does not have; all such nodes are listed.
 pub fn import(path: &Path, options: &Options) -> Result<Graph, ImportError> {
-    import_file(&ModelFile::open(path)?, options)
+    import_file(&open(path, &options.fixed)?, options)
+}
+
+/// A model some inputs of which always have these numbers.
+///
+/// # Errors
+/// As [`ModelFile::open`] and [`ModelFile::fix`].
+pub(crate) fn open(path: &Path, fixed: &BTreeMap<String, Vec<f64>>) -> Result<ModelFile, ImportError> {
+    let mut file = ModelFile::open(path)?;
+    for (input, values) in fixed {
+        file.fix(input, values).map_err(|message| ImportError::Model { path: path.into(), message })?;
+    }
+    Ok(file)
 }
 
 /// As `import`, of a file that is open.

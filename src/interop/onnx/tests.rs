@@ -6,7 +6,8 @@ use prost::Message;
 
 use super::proto::{self, attribute_type, data_type};
 use super::{ImportError, ModelFile, Options, import_file};
-use crate::ir;
+use crate::tensor::Tensor;
+use crate::{interpreter, ir};
 
 /// `Conv x w b -> y : name` with attributes.
 fn node(text: &str, attributes: Vec<proto::Attribute>) -> proto::Node {
@@ -1267,4 +1268,110 @@ fn what_indices_cannot_be() {
         refused("NonMaxSuppression x x -> y", vec![], vec![]),
     ];
     insta::assert_snapshot!(found.join("\n"));
+}
+
+/// The outputs of a model, by the interpreter, for `0, 1, 2, …`.
+fn computed(model: &proto::Model) -> Vec<Vec<f32>> {
+    let graph = import(model).unwrap_or_else(|e| panic!("{e}"));
+    let counted = |&id: &ir::NodeId| {
+        let shape = graph.node(id).shape.clone();
+        Tensor::new(shape.clone(), (0..shape.elements()).map(|i| i as f32).collect())
+    };
+    let inputs: Vec<Tensor> = graph.inputs().iter().map(counted).collect();
+    interpreter::run(&graph, &inputs).unwrap().into_iter().map(|tensor| tensor.data().to_vec()).collect()
+}
+
+#[test]
+fn any_axis_is_padded_by_what_it_has() {
+    let padded = |input: &[i64], mode: &str, pads: &[i64]| {
+        let nodes = vec![node("Pad x pads -> y", vec![text_attribute("mode", mode)])];
+        let result = import(&model(input, nodes.clone(), vec![longs("pads", pads)], "y"));
+        result.map(|_| computed(&model(input, nodes, vec![longs("pads", pads)], "y")).remove(0))
+    };
+    // Rows of numbers.
+    assert_eq!(padded(&[2, 3], "reflect", &[0, 2, 0, 1]).unwrap(), [2., 1., 0., 1., 2., 1., 5., 4., 3., 4., 5., 4.]);
+    assert_eq!(padded(&[2, 3], "edge", &[0, 1, 0, 0]).unwrap(), [0., 0., 1., 2., 3., 3., 4., 5.]);
+    // Channels of a sequence and of images.
+    assert_eq!(padded(&[1, 3, 1], "reflect", &[0, 2, 0, 0, 1, 0]).unwrap(), [2., 1., 0., 1., 2., 1.]);
+    assert_eq!(padded(&[1, 2, 1, 2], "edge", &[0, 1, 0, 0, 0, 1, 0, 0]).unwrap(), [0., 1., 0., 1., 2., 3., 2., 3.]);
+    assert_eq!(padded(&[1, 2, 1, 2], "wrap", &[0, 1, 0, 0, 0, 0, 0, 1]).unwrap(), [2., 3., 2., 0., 1., 0., 2., 3., 2.]);
+    // Both at once: each border shows the padded other axis.
+    let both = padded(&[1, 2, 2, 2], "reflect", &[0, 1, 0, 1, 0, 0, 0, 0]).unwrap();
+    assert_eq!(both, [5., 4., 5., 7., 6., 7., 1., 0., 1., 3., 2., 3., 5., 4., 5., 7., 6., 7.]);
+    // The first axis, and five.
+    assert_eq!(padded(&[3, 1], "reflect", &[1, 0, 0, 0]).unwrap(), [1., 0., 1., 2.]);
+    let five = padded(&[1, 1, 2, 1, 1], "reflect", &[0, 0, 1, 0, 0, 0, 0, 1, 0, 0]).unwrap();
+    assert_eq!(five, [1., 0., 1., 0.]);
+    let error = padded(&[1, 3, 1], "reflect", &[0, 3, 0, 0, 0, 0]).unwrap_err().to_string();
+    assert!(error.contains("Pad: it mirrors 3 entries of axis 1, which has 3"), "{error}");
+}
+
+/// `x` and a rate, which decides whether `x` is doubled.
+fn with_rate() -> proto::Model {
+    let branch = |factor: f32| proto::Graph {
+        node: vec![node("Mul x factor -> b", vec![])],
+        initializer: vec![number("factor", factor)],
+        output: vec![value("b", &[])],
+        ..Default::default()
+    };
+    let graph = |name: &str, factor| proto::Attribute {
+        name: name.into(),
+        g: Some(Box::new(branch(factor))),
+        ty: attribute_type::GRAPH,
+        ..Default::default()
+    };
+    let nodes = vec![
+        node("Equal rate fast -> is_fast", vec![]),
+        node("If is_fast -> y : choice", vec![graph("then_branch", 2.0), graph("else_branch", 1.0)]),
+    ];
+    let mut model = model(&[0, 2], nodes, vec![longs("fast", &[16000])], "y");
+    let mut rate = value("rate", &[1]);
+    rate.ty.as_mut().unwrap().tensor_type.as_mut().unwrap().elem_type = data_type::INT64;
+    model.graph.as_mut().unwrap().input.push(rate);
+    model
+}
+
+#[test]
+fn inputs_are_fixed() {
+    let model = with_rate();
+    let message = message(&model);
+    assert!(message.contains("If: input rate decides which branch is taken; `--fix rate=VALUE` makes it"), "{message}");
+    let fixed = |input: &str, values: &[f64]| {
+        let mut file = ModelFile::from_bytes(Path::new("model.onnx"), model.encode_to_vec()).unwrap();
+        file.fix(input, values)?;
+        let graph = import_file(&file, &Options::default()).map_err(|e| e.to_string())?;
+        let inputs: Vec<_> = graph.inputs().iter().map(|&id| graph.node(id).name.clone().unwrap()).collect();
+        assert_eq!(inputs, ["x"]);
+        let x = Tensor::new([1usize, 2], vec![3.0, 4.0]);
+        Ok(interpreter::run(&graph, &[x]).unwrap()[0].data().to_vec())
+    };
+    assert_eq!(fixed("rate", &[16000.0]).unwrap(), [6.0, 8.0]);
+    assert_eq!(fixed("rate", &[8000.0]).unwrap(), [3.0, 4.0]);
+    let error = |input, values: &[f64]| -> String { fixed(input, values).unwrap_err() };
+    insta::assert_snapshot!(
+        [
+            error("rat", &[1.0]),
+            error("rate", &[0.5]),
+            error("rate", &[f64::NAN]),
+            error("rate", &[1.0, 2.0]),
+            error("rate", &[]),
+        ]
+        .join("\n")
+    );
+}
+
+#[test]
+fn a_named_size_is_the_same_everywhere() {
+    let mut model = model(&[0, 2], vec![node("Identity x -> y", vec![])], vec![], "y");
+    let state = value("s", &[0, 0]);
+    model.graph.as_mut().unwrap().input.push(state);
+    let sizes = |shapes: &[(&str, &[usize])], batch| {
+        let file = ModelFile::from_bytes(Path::new("model.onnx"), model.encode_to_vec()).unwrap();
+        let shapes = shapes.iter().map(|(name, dims)| (name.to_string(), dims.to_vec())).collect();
+        let graph = import_file(&file, &Options { batch, shapes, ..Options::default() }).unwrap();
+        graph.inputs().iter().map(|&id| graph.node(id).shape.dims().to_vec()).collect::<Vec<_>>()
+    };
+    assert_eq!(sizes(&[], 2), [[2, 2], [2, 2]]);
+    assert_eq!(sizes(&[("x", &[3, 2])], 1), [[3, 2], [3, 3]]);
+    assert_eq!(sizes(&[("batch", &[4])], 4)[1], [4, 4]);
 }

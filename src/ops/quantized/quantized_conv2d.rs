@@ -3,7 +3,7 @@
 use super::super::attributes::attributes;
 use super::super::conv2d::{Conv2d, inside};
 use super::super::epilogue::{self, PostOp};
-use super::super::images::{Images, apart, joined};
+use super::super::images::{Images, apart, joined_with};
 use super::super::layer::Layer;
 use super::super::planes::fill_planes;
 use super::super::{Operation, ShapeError, WeightDecl, Window};
@@ -72,8 +72,7 @@ impl Operation for QuantizedConv2d {
     const LAYERS: &'static [Layer] = &[];
 
     fn operands(&self) -> (usize, usize) {
-        let n = 1 + epilogue::extra_operands(&self.epilogue);
-        (n, n)
+        epilogue::operands(1, &self.epilogue)
     }
 
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
@@ -94,7 +93,7 @@ impl Operation for QuantizedConv2d {
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {
         let own = apart(images[0], &[1, 2, 3])?;
-        joined([own].into_iter().chain(images[1..].iter().copied()))
+        joined_with(own, &images[1..])
     }
 
     fn evaluate(&self, inputs: &[&Tensor], weights: &[&Tensor], output: &Shape) -> Tensor {

@@ -6,6 +6,7 @@
 
 mod arithmetic;
 mod rearrange;
+mod spectral;
 
 use super::array::{Array, Numbers};
 use super::call::{Call, Value};
@@ -63,6 +64,9 @@ pub(crate) fn fold(draft: &mut Draft, call: &Call) -> Folded {
         // What computes with levels does so as with those that are no constants.
         name if name.starts_with("QLinear") || matches!(name, "ConvInteger" | "MatMulInteger") => Ok(None),
         "CumSum" => arithmetic::cumulative_sum(call, first),
+        "HannWindow" | "HammingWindow" | "BlackmanWindow" | "MelWeightMatrix" => {
+            spectral::constant(draft, call, &inputs)
+        }
         name if name.starts_with("Reduce") => arithmetic::reduce(call, first),
         name => match (arithmetic::unary(name), all) {
             (Some(function), _) => one(arithmetic::map(first, function)?),

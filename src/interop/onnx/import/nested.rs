@@ -1,5 +1,7 @@
 //! Graphs within the graph: functions that the file defines, and the branches of an `If`.
 
+use std::collections::{HashMap, HashSet};
+
 use super::{Importer, MAX_DEPTH, Scope, opset_of};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value, axis};
@@ -10,9 +12,36 @@ use crate::interop::onnx::{operators, proto};
 const MAX_TURNS: usize = 256;
 
 impl<'m> Importer<'m> {
+    /// Why nobody knows which branch of an `If` is taken: it follows from inputs, which can be fixed where they have few
+    /// numbers, or from the data.
+    fn why_undecided(&self, call: &Call) -> String {
+        let why = "control flow that depends on data".to_string();
+        let graph = self.file.model.graph.as_ref().expect("checked when the file was opened");
+        let Some(condition) = call.node.input.first() else { return why };
+        let producers: HashMap<&str, &proto::Node> =
+            graph.node.iter().flat_map(|node| node.output.iter().map(move |name| (name.as_str(), node))).collect();
+        let (mut seen, mut next, mut deciding) = (HashSet::new(), vec![condition.as_str()], vec![]);
+        while let Some(name) = next.pop() {
+            if let Some(node) = producers.get(name) {
+                next.extend(node.input.iter().map(String::as_str).filter(|name| seen.insert(name.to_string())));
+            } else if graph.initializer.iter().all(|tensor| tensor.name != name) {
+                match graph.input.iter().any(|input| input.name == name && is_small(input)) {
+                    true => deciding.push(name),
+                    false => return why,
+                }
+            }
+        }
+        match &deciding[..] {
+            [] => why,
+            [input, ..] => {
+                format!("input {input} decides which branch is taken; `--fix {input}=VALUE` makes it a constant")
+            }
+        }
+    }
+
     /// `If` with a condition that is known: the nodes of the branch that is taken.
     pub(super) fn branch(&mut self, call: &Call, depth: usize) -> Result<Vec<Value>, String> {
-        let condition = call.need_known(0).map_err(|_| "control flow that depends on data".to_string())?;
+        let condition = call.need_known(0).map_err(|_| self.why_undecided(call))?;
         let condition = condition.scalar().ok_or("its condition is no single truth value")?;
         let name = if condition != 0.0 { "then_branch" } else { "else_branch" };
         let graph = call.attribute(name).and_then(|a| a.g.as_deref()).ok_or_else(|| format!("{name} is missing"))?;
@@ -258,4 +287,11 @@ fn with_attributes(inner: &proto::Node, caller: &proto::Node, function: &proto::
         .collect();
     node.name = if inner.name.is_empty() { caller.name.clone() } else { format!("{}/{}", caller.name, inner.name) };
     node
+}
+
+/// Whether an input has so few numbers that somebody may write them down.
+fn is_small(input: &proto::ValueInfo) -> bool {
+    let shape = input.ty.as_ref().and_then(|ty| ty.tensor_type.as_ref()?.shape.as_ref());
+    let sizes = shape.map(|shape| shape.dim.iter().map(|d| d.dim_value.unwrap_or(0)).collect::<Vec<_>>());
+    sizes.is_some_and(|sizes| sizes.iter().all(|size| (1..=16).contains(size)) && sizes.iter().product::<i64>() <= 16)
 }

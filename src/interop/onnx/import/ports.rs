@@ -1,6 +1,6 @@
 //! What goes into a model and comes out: weights, inputs of chosen sizes, outputs.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Importer;
@@ -41,10 +41,11 @@ impl Importer<'_> {
                 if sizes.is_empty() { String::new() } else { format!(", and named sizes {}", sizes.join(", ")) };
             return Err(format!("a shape is given for `{name}`, but the inputs are {}{named}", names_of(graph)));
         }
+        let named = self.named_sizes(graph);
         for input in &graph.input {
             // Before IR version 4, weights had to be inputs too.
             if self.lookup(&input.name).is_none() {
-                let shape = self.input_shape(input)?;
+                let shape = self.input_shape(input, &named)?;
                 let (rank, element) = (shape.rank(), shape.element());
                 let name = names::port(&input.name);
                 let mut node = self.draft.add_input(name.clone(), shape);
@@ -75,7 +76,7 @@ impl Importer<'_> {
         Ok(())
     }
 
-    fn input_shape(&self, input: &proto::ValueInfo) -> Result<Shape, String> {
+    fn input_shape(&self, input: &proto::ValueInfo, named: &HashMap<&str, usize>) -> Result<Shape, String> {
         let name = &input.name;
         let ty = input.ty.as_ref().and_then(|t| t.tensor_type.as_ref());
         let ty = ty.ok_or_else(|| format!("input {name} is no tensor"))?;
@@ -91,24 +92,58 @@ impl Importer<'_> {
             None if ty.shape.is_none() => {
                 return Err(format!("input {name} has no shape; give one: --shape {name}=1,3,224,224"));
             }
-            None => self.stated_sizes(name, stated)?,
+            None => self.stated_sizes(name, stated, named)?,
         };
         let shape = Shape::of(types::element(ty.elem_type), dims);
         ops::check_size("the input", &shape).map_err(|e| format!("input {name}: {e}"))?;
         Ok(shape)
     }
 
+    /// Sizes that the model names and leaves open, as far as they are known: given by name, or with the whole shape of an
+    /// input, or standing first, as the batch does. What stands again in the same input is no batch, and a mark for
+    /// "unknown" is no name.
+    fn named_sizes<'g>(&self, graph: &'g proto::Graph) -> HashMap<&'g str, usize> {
+        let open_name = |d: &'g proto::Dimension| {
+            let name = d.dim_param.as_deref().filter(|_| stated_size(d).is_none())?;
+            let is_name = name.contains(char::is_alphabetic) && !["none", "unknown"].contains(&&*name.to_lowercase());
+            is_name.then_some(name)
+        };
+        let given = |name: &str| self.options.shapes.get(name).map(Vec::as_slice);
+        let mut known = HashMap::new();
+        for name in sized_inputs(graph).flat_map(|(_, sizes)| sizes).filter_map(open_name) {
+            if let Some(&[size]) = given(name) {
+                known.insert(name, size);
+            }
+        }
+        for (input, sizes) in sized_inputs(graph) {
+            let names: Vec<_> = sizes.iter().map(open_name).collect();
+            if let Some(shape) = given(&input.name) {
+                names
+                    .iter()
+                    .zip(shape)
+                    .for_each(|(&name, &size)| _ = name.map(|name| known.entry(name).or_insert(size)));
+            } else if let Some(&Some(first)) = names.first()
+                && !names[1..].contains(&Some(first))
+            {
+                known.entry(first).or_insert(self.options.batch);
+            }
+        }
+        known
+    }
+
     /// The first size is the batch, where the file leaves it open; no other may be.
-    fn stated_sizes(&self, name: &str, stated: &[proto::Dimension]) -> Result<Vec<usize>, String> {
+    fn stated_sizes(
+        &self,
+        name: &str,
+        stated: &[proto::Dimension],
+        named: &HashMap<&str, usize>,
+    ) -> Result<Vec<usize>, String> {
         let own: Vec<Option<usize>> = stated.iter().map(stated_size).collect();
         let known: Vec<usize> = own.iter().map(|size| size.unwrap_or(0)).collect();
         let pictures = self.options.pictures.and_then(|size| with_pictures(&known, size));
-        let of_name = |d: &proto::Dimension| match self.options.shapes.get(d.dim_param.as_deref()?).map(Vec::as_slice) {
-            Some(&[size]) => Some(size),
-            _ => None,
-        };
+        let of_name = |d: &proto::Dimension| named.get(d.dim_param.as_deref()?).copied();
         let size = |(i, d): (usize, &proto::Dimension)| match (own[i], &pictures) {
-            (None, _) if i == 0 => Some(self.options.batch),
+            (None, _) if i == 0 => of_name(d).or(Some(self.options.batch)),
             (own, Some(pictures)) => {
                 own.map(|_| pictures[i]).or(Some(pictures[i]).filter(|&size| size > 0)).or(of_name(d))
             }

@@ -11,6 +11,7 @@
 use super::elementwise;
 use super::linear::times_known;
 use super::pool::reduce_axes;
+use super::shape::reshaped;
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
@@ -249,12 +250,4 @@ fn aligned(term: &Term, labels: &[Label]) -> View {
     let own: Vec<Label> = labels.iter().copied().filter(|&label| term.has(label)).collect();
     let new: Vec<usize> = (0..labels.len()).filter(|&i| !term.has(labels[i])).collect();
     term.arranged(&own).view.with_new(&new)
-}
-
-fn reshaped(draft: &mut Draft, view: &View, to: &[usize]) -> Result<View, String> {
-    if let Some(view) = view.resized(&draft.dims(view), to) {
-        return Ok(view);
-    }
-    let node = draft.in_order(view)?;
-    Ok(View::whole(draft.reshape(node, to)?, to.len()))
 }

@@ -13,6 +13,7 @@
 //! - moves of axes are views, most of which cancel ([`super::view`]);
 //! - padding before a convolution or pool is its own ([`conv`]), as the language writes it.
 
+mod attention;
 mod channels;
 mod contrib;
 mod conv;
@@ -25,11 +26,13 @@ mod layer_norm;
 mod linear;
 mod norm;
 mod pool;
+mod powers;
 mod quantized;
 mod recurrent;
 mod resize;
 mod sampling;
 mod shape;
+mod spectral;
 mod volume;
 
 use super::call::{Call, Value};
@@ -57,7 +60,15 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "LayerNormalization" => layer_norm::layer_normalization,
         "GroupNormalization" => norm::group_normalization,
         "LRN" => norm::lrn,
+        "Attention" => attention::attention,
         "Einsum" => einsum::einsum,
+        "DFT" => spectral::dft,
+        "STFT" => spectral::stft,
+        "LpNormalization" => powers::lp_normalization,
+        "LpPool" => powers::lp_pool,
+        "GlobalLpPool" => powers::global_lp_pool,
+        "MeanVarianceNormalization" => powers::mean_variance_normalization,
+        "RMSNormalization" | "SimplifiedLayerNormalization" => powers::rms_normalization,
         "ImageScaler" => elementwise::image_scaler,
         "Affine" => elementwise::affine,
         "Gemm" => linear::gemm,
@@ -122,7 +133,8 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "Resize" | "Upsample" => resize::resize,
         "Identity" | "Dropout" => shape::identity,
         "Cast" | "CastLike" => indices::cast,
-        "Constant" | "ConstantOfShape" | "Shape" | "Size" | "Range" | "ReduceProd" | "If" => depends_on_data,
+        "Constant" | "ConstantOfShape" | "Shape" | "Size" | "Range" | "ReduceProd" | "If" | "HannWindow"
+        | "HammingWindow" | "BlackmanWindow" | "MelWeightMatrix" => depends_on_data,
         "QuantizeLinear" => quantized::quantize_linear,
         "DequantizeLinear" => quantized::dequantize_linear,
         "QLinearConv" => quantized::conv,

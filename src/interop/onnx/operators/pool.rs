@@ -23,6 +23,15 @@ pub(crate) fn max_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, Str
 
 pub(crate) fn average_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let count_include_pad = call.flag("count_include_pad", false)?;
+    means(draft, call, count_include_pad)
+}
+
+/// The means of all of each window, zeros around the image among them.
+pub(crate) fn mean_of_windows(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+    means(draft, call, true)
+}
+
+fn means(draft: &mut Draft, call: &Call, count_include_pad: bool) -> Result<Vec<Value>, String> {
     pool(draft, call, |window, ceil| {
         let Window { kernel, stride, dilation, pad } = window;
         // Without padding there is nothing to count: the common spelling is the language's default.

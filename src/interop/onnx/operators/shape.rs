@@ -65,11 +65,16 @@ pub(crate) fn reshape(draft: &mut Draft, call: &Call) -> Results {
 }
 
 pub(super) fn to_dims(draft: &mut Draft, view: &View, to: &[usize]) -> Results {
+    one(reshaped(draft, view, to)?)
+}
+
+/// A view's elements under other sizes.
+pub(super) fn reshaped(draft: &mut Draft, view: &View, to: &[usize]) -> Result<View, String> {
     if let Some(view) = view.resized(&draft.dims(view), to) {
-        return one(view);
+        return Ok(view);
     }
     let node = draft.in_order(view)?;
-    one(View::whole(draft.reshape(node, to)?, to.len()))
+    Ok(View::whole(draft.reshape(node, to)?, to.len()))
 }
 
 /// Channels to pixels, where a pixel's place is the slowest part of the channel's number.
@@ -308,7 +313,7 @@ pub(crate) fn tile(draft: &mut Draft, call: &Call) -> Results {
     one(copies(draft, view, &counts)?)
 }
 
-fn copies(draft: &mut Draft, mut view: View, counts: &[usize]) -> Result<View, String> {
+pub(super) fn copies(draft: &mut Draft, mut view: View, counts: &[usize]) -> Result<View, String> {
     for (axis, &count) in counts.iter().enumerate() {
         if count == 0 || count > MAX_COPIES {
             return Err(format!("{count} copies along axis {axis}: netc joins up to {MAX_COPIES}"));
@@ -358,14 +363,36 @@ pub(crate) fn pad(draft: &mut Draft, call: &Call) -> Results {
 
 /// Around each axis, its elements go on from the other end.
 fn wrapped(draft: &mut Draft, mut view: View, sides: &[(usize, usize)]) -> Result<View, String> {
-    for (axis, &(before, after)) in sides.iter().enumerate().filter(|(_, side)| **side != (0, 0)) {
+    for (axis, &side) in sides.iter().enumerate().filter(|(_, side)| **side != (0, 0)) {
         let size = draft.dims(&view)[axis];
-        let count = before.checked_add(after).and_then(|more| more.checked_add(size)).ok_or("its pads overflow")?;
-        draft.reserve(count)?;
-        let first = size - before % size;
-        view = entries(draft, &view, axis, &(0..count).map(|i| (first + i) % size).collect::<Vec<_>>())?;
+        let first = size - side.0 % size;
+        view = with_entries(draft, &view, axis, side, |i| (first + i) % size)?;
     }
     Ok(view)
+}
+
+/// More entries on both sides of an axis, each of them one that it has: `source` says which.
+fn with_entries(
+    draft: &mut Draft,
+    view: &View,
+    axis: usize,
+    (before, after): (usize, usize),
+    source: impl Fn(usize) -> usize,
+) -> Result<View, String> {
+    let size = draft.dims(view)[axis];
+    let count = before.checked_add(after).and_then(|more| more.checked_add(size)).ok_or("its pads overflow")?;
+    draft.reserve(count)?;
+    entries(draft, view, axis, &(0..count).map(source).collect::<Vec<_>>())
+}
+
+/// As `with_entries`, of a mode that takes them from the value itself.
+fn mirrored(draft: &mut Draft, view: &View, axis: usize, side: (usize, usize), mode: PadMode) -> Result<View, String> {
+    let size = draft.dims(view)[axis];
+    if mode == PadMode::Reflect && side.0.max(side.1) >= size {
+        return Err(format!("it mirrors {} entries of axis {axis}, which has {size}", side.0.max(side.1)));
+    }
+    let source = |at| Pad::source(mode, at, side.0, size).expect("a mode without a constant has a source everywhere");
+    with_entries(draft, view, axis, side, source)
 }
 
 fn padded(
@@ -381,13 +408,21 @@ fn padded(
         let node = draft.in_order(&view.transposed(&[0, 3, 1, 2]))?;
         view = View { node, axes: [0, 2, 3, 1].map(Some).to_vec() };
     }
-    // Channels and the like: a constant beside the value.
+    // Channels and the like: something beside the value. Rows of numbers are images one pixel high.
     for (axis, side) in sides.iter_mut().enumerate() {
         let is_spatial = matches!(view.axes[axis], Some(2 | 3)) && draft.node_dims(view.node).len() == 4;
-        let is_last = axis + 2 >= view.rank() && (3..=4).contains(&view.rank()) && axis >= 2;
-        if *side != (0, 0) && !is_spatial && !is_last {
-            view = constant_beside(draft, view, axis, std::mem::take(side), mode, value)?;
+        let is_last = match view.rank() {
+            2 => axis == 1 && mode != PadMode::Constant,
+            rank => axis + 2 >= rank && (3..=4).contains(&rank) && axis >= 2,
+        };
+        if *side == (0, 0) || is_spatial || is_last {
+            continue;
         }
+        let side = std::mem::take(side);
+        view = match mode {
+            PadMode::Constant => constant_beside(draft, view, axis, side, value)?,
+            PadMode::Reflect | PadMode::Edge => mirrored(draft, &view, axis, side, mode)?,
+        };
     }
     if sides.iter().all(|s| *s == (0, 0)) {
         return Ok(view);
@@ -395,6 +430,10 @@ fn padded(
     let spatial = |view: &View| sides.iter().zip(&view.axes).all(|(s, a)| *s == (0, 0) || matches!(a, Some(2 | 3)));
     let (node, shown) = match draft.node_dims(view.node).len() {
         4 if spatial(&view) => (view.node, view),
+        _ if view.rank() == 2 => {
+            let node = draft.in_order(&view.with_new(&[1, 2]))?;
+            (node, View { node, axes: vec![Some(0), Some(3)] })
+        }
         _ => draft.image(&view)?,
     };
     let mut pads = [0; 4];
@@ -412,12 +451,8 @@ fn constant_beside(
     view: View,
     axis: usize,
     (before, after): (usize, usize),
-    mode: PadMode,
     value: f32,
 ) -> Result<View, String> {
-    if mode != PadMode::Constant {
-        return Err(format!("it pads axis {axis} by {mode}; netc does that to height and width"));
-    }
     let node = draft.in_order(&view)?;
     let dims = draft.node_dims(node);
     let block = |draft: &mut Draft, size: usize| {
