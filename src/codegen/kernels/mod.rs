@@ -59,6 +59,8 @@ use crate::tensor::Element;
 
 /// Bytes of a lane: kernels compute f32.
 const LANE: usize = Element::F32.bytes();
+/// Bytes that are brought nearer at a time: a line of a cache.
+const LINE: usize = 64;
 
 /// Generates the code of one step.
 ///
