@@ -217,8 +217,14 @@ impl<'g> OnnxBuilder<'g> {
     /// As [`Self::node`], and gives the second of two results; nobody reads the first.
     pub(crate) fn second(&mut self, op_type: &str, inputs: &[&str], attributes: Vec<proto::Attribute>) -> String {
         self.node(op_type, inputs, attributes);
-        let output = self.unique(&format!("{}/{}_indices", self.label, op_type.to_lowercase()));
-        self.nodes.last_mut().expect("just added").output.push(output.clone());
+        self.another("indices")
+    }
+
+    /// Another result of the last node.
+    pub(crate) fn another(&mut self, role: &str) -> String {
+        let op_type = self.nodes.last().expect("a node was added").op_type.to_lowercase();
+        let output = self.unique(&format!("{}/{op_type}_{role}", self.label));
+        self.nodes.last_mut().expect("just looked at").output.push(output.clone());
         output
     }
 
