@@ -1033,6 +1033,15 @@ fn the_best_come_first_and_of_equal_ones_the_earlier() {
 }
 
 #[test]
+fn a_value_of_one_image_is_repeated_for_each() {
+    let (one, other) = (tensor([1, 2, 2], &[1.0, 2.0, 3.0, 4.0]), tensor([3, 1], &[f32::NAN; 3]));
+    let all = evaluate(ExpandImages {}, &[&one, &other], &[]).unwrap();
+    assert_eq!((all.shape().dims(), all.data()), (&[3, 2, 2][..], &[1.0, 2.0, 3.0, 4.0].repeat(3)[..]));
+    let error = ExpandImages {}.infer(&[other.shape(), one.shape()]).unwrap_err();
+    assert_eq!(error.to_string(), "f32[3,1] is no value for one image");
+}
+
+#[test]
 fn running_sums_go_either_way() {
     let sums = |exclusive, reverse| of(CumSum { axis: 3, exclusive, reverse }, &[&row(&[1.0, 2.0, 4.0])]);
     assert_eq!(sums(false, false), [1.0, 3.0, 7.0]);

@@ -876,6 +876,19 @@ pass_test!(
      output z = %z"
 );
 
+pass_test!(
+    lower_expand_images,
+    "lower_expand_images",
+    "3,4,5",
+    "%t = constant @t { shape=[1,1,5] } : f32[1,1,5]
+     %a = expand_images %t, %x : f32[3,1,5]
+     %c = concat %a, %x : f32[3,5,5]
+     %o = expand_images %t, %t : f32[1,1,5]
+     %y = activation %o { kind=relu } : f32[1,1,5]
+     output c = %c
+     output y = %y"
+);
+
 /// What recognises written-out functions runs by itself as in the pipeline, and nothing else then does.
 #[test]
 fn recognisers_are_passes_of_the_pipeline() {

@@ -82,12 +82,28 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
             let ratio = b.number(op.p);
             b.node("Dropout", &[x, &ratio], vec![])
         }
+        Op::ExpandImages(_) => {
+            // As many as there are when it runs.
+            let (zero, one) = (b.ints(&[0]), b.ints(&[1]));
+            let sizes = b.node("Shape", &[&operands[1]], vec![]);
+            let images = b.node("Slice", &[&sizes, &zero, &one, &zero], vec![]);
+            let rest: Vec<i64> = b.shape(id).dims()[1..].iter().map(|&size| size as i64).collect();
+            let shape = match rest.is_empty() {
+                true => images,
+                false => {
+                    let rest = b.ints(&rest);
+                    b.node("Concat", &[&images, &rest], vec![int("axis", 0)])
+                }
+            };
+            b.node("Expand", &[x, &shape], vec![])
+        }
         Op::Flatten(_) => b.node("Flatten", &[x], vec![int("axis", 1)]),
         Op::GlobalPool(op) => match op.kind {
             PoolKind::Avg => b.node("GlobalAveragePool", &[x], vec![]),
             PoolKind::Max => b.node("GlobalMaxPool", &[x], vec![]),
         },
-        Op::Identity(_) => b.node("Identity", &[x], vec![]),
+        // Another name for the same value: outputs get theirs anyway.
+        Op::Identity(_) => x.into(),
         Op::GroupNorm(op) => group_norm(b, id, op, x),
         Op::InstanceNorm(op) => instance_norm(b, id, op, x),
         Op::LayerNorm(op) => layer_norm(b, id, op, x),
