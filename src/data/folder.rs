@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::dataset::{Field, FieldKind, Options, Samples, Value};
 use super::error::{DataError, FileCause};
 use crate::image::{DEFAULT_MEMORY, Exif, read_within};
+use crate::opened;
 
 /// What files of pictures are called.
 const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
@@ -21,7 +22,7 @@ pub(super) struct Folder {
 /// The folders in a folder by their names, but for hidden ones.
 pub(super) fn subfolders(path: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
     let mut found = vec![];
-    for entry in fs::read_dir(path).map_err(|e| DataError::file(path, e))? {
+    for entry in fs::read_dir(path).map_err(|e| DataError::file(path, opened::explained(e, path)))? {
         let entry = entry.map_err(|e| DataError::file(path, e))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if !name.starts_with(['.', '_']) && entry.path().is_dir() {

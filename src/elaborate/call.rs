@@ -1,5 +1,6 @@
 //! Calls: a layer becomes a node, a module is evaluated in a frame of its own.
 
+use super::check::pad_in_numbers;
 use super::join::Operand;
 use super::program::{Callee, DefinitionId};
 use super::value::Val;
@@ -7,7 +8,7 @@ use super::{Calls, Elaborator, Flow, Frame, MAX_NODES, Origin, Shares, Sharing, 
 use crate::diagnostic::{Diagnostic, Span, nearest};
 use crate::ir::NodeId;
 use crate::ops::form::Form;
-use crate::ops::layer::{Args, Arity, Layer, LayerError, Param, ParamType, Preset, Value};
+use crate::ops::layer::{Args, Arity, Layer, LayerError, Param, ParamType, Preset, Value, with_a_number};
 use crate::ops::{Op, Reshape, ShapeError, WeightDecl};
 use crate::syntax::ast::{Arg, Call, Definition, Expr, ExprKind, Ident, Label};
 use crate::tensor::Shape;
@@ -403,7 +404,9 @@ impl Elaborator<'_> {
         let wanted = if takes_sizes(param.ty) && exceeds(value, MAX_SIZE) { &most } else { wanted };
         let message = format!("`{}` of `{}` is {wanted}, not {}", param.name, layer.name, describe(value));
         let diagnostic = Diagnostic::error("wrong-argument", message).primary(arg.value.span, param.doc);
-        self.error(frame, diagnostic);
+        let word = if let Val::Str(word) = value { pad_in_numbers(word) } else { None };
+        let is_pad = matches!(param.ty, ParamType::Pad | ParamType::Pad3 | ParamType::Count2);
+        self.error(frame, word.filter(|_| is_pad).map_or(diagnostic.clone(), |help| diagnostic.help(help)));
     }
 
     fn layer_error(&mut self, frame: &Frame, call: &LayerCall, error: LayerError) {
@@ -676,25 +679,6 @@ pub(super) fn is_plain(e: &Expr) -> bool {
             Int(_) | Float(_) | Bool(_) | List(_) | Tuple(_) | Unary(..) | Binary(..) | Range { .. } | Function(..)
         ),
     }
-}
-
-/// How a join with a number is written, which is no join.
-fn with_a_number(join: &str) -> Option<&'static str> {
-    Some(match join {
-        "add" => "a number is added by `affine(add = 0.5)`",
-        "sub" => "a number is subtracted by `affine(add = -0.5)`; 1 - x is `affine(-1, 1)`",
-        "mul" => "a factor is `affine(0.5)`",
-        "div" => "a divisor is a factor: `affine(1 / 2)`",
-        "max" => "the larger of x and a number is `clip(min = 0)`",
-        "min" => "the smaller of x and a number is `clip(max = 6)`",
-        "pow" => "x * x is `mul(here)`; roots are `sqrt`",
-        "equal" => "with a number it is `equal_to(0)`",
-        "greater" => "with a number it is `greater_than(0)`",
-        "greater_equal" => "with a number it is `at_least(0)`",
-        "less" => "with a number it is `less_than(0)`",
-        "less_equal" => "with a number it is `at_most(0)`",
-        _ => return None,
-    })
 }
 
 /// Parameters without a default that a call does not give.

@@ -373,6 +373,28 @@ pub fn written_out(name: &str) -> Option<&'static str> {
     WRITTEN_OUT.iter().find(|(other, _)| *other == plain).map(|(_, text)| *text)
 }
 
+/// How the function of two values that a layer is is written of a value and a number.
+const WITH_A_NUMBER: &[(&str, &str)] = &[
+    ("add", "a number is added by `affine(add = 0.5)`"),
+    ("sub", "a number is subtracted by `affine(add = -0.5)`; 1 - x is `affine(-1, 1)`"),
+    ("mul", "a factor is `affine(0.5)`"),
+    ("div", "a divisor is a factor: `affine(1 / 2)`"),
+    ("max", "the larger of x and a number is `clip(min = 0)`"),
+    ("min", "the smaller of x and a number is `clip(max = 6)`"),
+    ("pow", "x * x is `mul(here)`; roots are `sqrt`"),
+    ("equal", "with a number it is `equal_to(0)`"),
+    ("not_equal", "with a number it is `not_equal_to(0)`"),
+    ("greater", "with a number it is `greater_than(0)`"),
+    ("greater_equal", "with a number it is `at_least(0)`"),
+    ("less", "with a number it is `less_than(0)`"),
+    ("less_equal", "with a number it is `at_most(0)`"),
+];
+
+/// How a join is written whose other value is a number.
+pub fn with_a_number(join: &str) -> Option<&'static str> {
+    WITH_A_NUMBER.iter().find(|(layer, _)| *layer == join).map(|(_, text)| *text)
+}
+
 /// A wrong argument, to be shown at that argument.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerError {

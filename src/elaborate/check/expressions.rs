@@ -101,17 +101,25 @@ impl Checker<'_> {
             Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
             None if name == "True" || name == "False" => diagnostic.help("write it in small letters"),
             None if name == "None" => diagnostic.help("leave the argument out"),
-            None if name == "same" => {
-                diagnostic.help("a pad is a number: at stride 1, `(kernel - 1) / 2` keeps the size")
-            }
-            None if name == "valid" => diagnostic.help("a pad is a number: without one, it is 0"),
-            None => diagnostic,
+            None => match pad_in_numbers(name) {
+                Some(help) => diagnostic.help(help),
+                None => diagnostic,
+            },
         });
     }
 
     /// Marks a binding as used; false where there is none.
     pub(super) fn use_name(&mut self, name: &str) -> bool {
         self.bindings.find_mut(name).map(|b| b.used = true).is_some()
+    }
+}
+
+/// How a pad is written that other frameworks have a word for.
+pub(crate) fn pad_in_numbers(word: &str) -> Option<&'static str> {
+    match word {
+        "same" => Some("a pad is a number: at stride 1, `(kernel - 1) / 2` keeps the size"),
+        "valid" => Some("a pad is a number: without one, it is 0"),
+        _ => None,
     }
 }
 

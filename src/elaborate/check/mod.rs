@@ -10,7 +10,7 @@ mod labels;
 mod statements;
 mod training;
 
-pub(crate) use expressions::named_argument;
+pub(crate) use expressions::{named_argument, pad_in_numbers};
 pub(crate) use statements::{inner_blocks, is_bare_label};
 
 use std::collections::{HashMap, HashSet};
