@@ -102,6 +102,16 @@ typedef struct netc_picture_size {
   size_t width;
 } netc_picture_size;
 
+// Numbers that an input of an ONNX model always has.
+typedef struct netc_constant {
+  // Of the input, UTF-8.
+  const char *name;
+  // One number for each of its elements, or one for all.
+  const double *values;
+  // How many numbers there are.
+  size_t count;
+} netc_constant;
+
 // How a network is compiled. All zeros are the defaults.
 typedef struct netc_compile_options {
   // How the model runs.
@@ -130,6 +140,10 @@ typedef struct netc_compile_options {
   const char *cache;
   // Bytes that the folder may take; 0 is 4 GiB.
   uint64_t cache_size;
+  // Inputs of an ONNX model that are constants of the network and no inputs, such as a sample rate; null for none.
+  const struct netc_constant *fixed;
+  // How many there are.
+  size_t fixed_count;
 } netc_compile_options;
 
 // 32-bit floating point.

@@ -145,6 +145,14 @@ static void sizes(const char *saved) {
     netc_compile_options wrong = options;
     wrong.batch_count = 1000000;
     FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(PICTURES, &wrong, &model), "1000000");
+    const double rate[] = {16000};
+    const netc_constant fixed = {"rate", rate, 1};
+    wrong = options;
+    wrong.fixed = &fixed;
+    wrong.fixed_count = 1;
+    FAILS(NETC_IO, netc_model_compile_text(PICTURES, &wrong, &model), "cannot be fixed in a text");
+    wrong.fixed = NULL;
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(PICTURES, &wrong, &model), "null pointer");
     const size_t zero[] = {0};
     wrong = options;
     wrong.batches = zero;

@@ -28,16 +28,19 @@ pub(crate) fn attention(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, St
     let scale = call.float("scale", 1.0 / (dims[3] as f32).sqrt())?;
     let mut scores = product(draft, &query, &key.transposed(&[0, 1, 3, 2]))?;
     scores = activate(draft, &scores, Activation::Scale { mul: scale, add: 0.0 })?;
-    let (rows, columns) = (dims[2], draft.dims(&key)[2]);
-    if call.flag("is_causal", false)? {
-        draft.reserve(rows.saturating_mul(columns))?;
-        let places = (0..rows).flat_map(|row| (0..columns).map(move |column| if column <= row { 0.0 } else { NEVER }));
-        let mask = Array::floats([1, 1, rows, columns], places.collect());
-        scores = with_known(draft, BinaryKind::Add, &scores, &mask, false, true)?;
+    let cap = call.float("softcap", 0.0)?;
+    if cap > 0.0 {
+        for step in
+            [Activation::Scale { mul: 1.0 / cap, add: 0.0 }, Activation::Tanh, Activation::Scale { mul: cap, add: 0.0 }]
+        {
+            scores = activate(draft, &scores, step)?;
+        }
     }
-    scores = masked(draft, call, scores)?;
+    let mask = Mask::of(draft, call, [dims[2], draft.dims(&key)[2]])?;
+    scores = mask.added(draft, scores)?;
     let node = draft.in_order(&scores)?;
     let weights = View::whole(draft.add(Softmax { axis: 3, log: false }, &[node], vec![])?, 4);
+    let weights = mask.applied(draft, weights)?;
     let result = product(draft, &weights, &value)?;
     if !is_flat {
         return Ok(vec![Value::Data(result)]);
@@ -54,14 +57,6 @@ fn refuse_others(call: &Call) -> Result<(), String> {
         return Err(format!("it keeps keys and values between runs ({name}): export the model without a cache"));
     }
     call.only_first_output("its keys, values and scores are not given")?;
-    if call.float("softcap", 0.0)? != 0.0 {
-        return Err("its scores are capped (softcap)".into());
-    }
-    for name in ["left_window_size", "right_window_size"] {
-        if call.int(name, -1)? >= 0 {
-            return Err(format!("it looks through a window ({name})"));
-        }
-    }
     // In which precision the softmax is computed: f32 always.
     call.int("softmax_precision", 1)?;
     call.int("qk_matmul_output_mode", 0)?;
@@ -99,34 +94,92 @@ fn product(draft: &mut Draft, a: &View, b: &View) -> Result<View, String> {
     Ok(View::whole(draft.add(MatMul {}, &operands, vec![])?, 4))
 }
 
-/// The scores with the mask of input 3: numbers are added, places that are false take no part.
-fn masked(draft: &mut Draft, call: &Call, scores: View) -> Result<View, String> {
-    match call.input(3) {
-        None => Ok(scores),
-        Some(Value::Known(mask)) => {
-            let is_chosen = mask.as_ints().is_some();
-            let number = |value: f64| {
-                if !is_chosen {
-                    value as f32
-                } else if value != 0.0 {
-                    0.0
-                } else {
-                    NEVER
+/// Which keys take part for which query, and what is added to their scores.
+struct Mask {
+    /// What is known: numbers to add, [`NEVER`] for those that take no part.
+    known: Option<Array>,
+    /// A mask that another part of the network computes: numbers to add.
+    numbers: Option<View>,
+    /// The same of truth values, 1 for those that take part.
+    places: Option<View>,
+}
+
+impl Mask {
+    /// Of input 3, of `is_causal`, by which a query sees no later key, and of the keys before and behind it that it sees.
+    fn of(draft: &mut Draft, call: &Call, [rows, columns]: [usize; 2]) -> Result<Mask, String> {
+        let causal = call.flag("is_causal", false)?;
+        let [before, behind] = [call.int("left_window_size", -1)?, call.int("right_window_size", -1)?];
+        let is_limited = causal || before >= 0 || behind >= 0;
+        let is_seen = |place: usize| {
+            let ahead = (place % columns) as i64 - (place / columns % rows) as i64;
+            (!causal || ahead <= 0) && (before < 0 || -ahead <= before) && (behind < 0 || ahead <= behind)
+        };
+        let given = match call.input(3) {
+            Some(Value::Known(mask)) => {
+                let dims = [vec![1; 4usize.saturating_sub(mask.rank())], mask.dims.clone()].concat();
+                let [batch, heads, ..] = dims[..] else { return Err(format!("a mask has no {} axes", dims.len())) };
+                let fits = [(dims[2], rows), (dims[3], columns)].iter().all(|&(own, all)| own == 1 || own == all);
+                if dims.len() != 4 || !fits {
+                    return Err(format!("a mask of {:?} for {rows} queries and {columns} keys", mask.dims));
                 }
+                draft.reserve([batch, heads, rows].iter().fold(columns, |all, &size| all.saturating_mul(size)))?;
+                Some(mask.reshaped(dims).broadcast(&[batch, heads, rows, columns]))
+            }
+            _ if is_limited => {
+                draft.reserve(rows.saturating_mul(columns))?;
+                Some(Array::floats([1, 1, rows, columns], vec![0.0; rows * columns]))
+            }
+            _ => None,
+        };
+        let known = given.map(|array| {
+            let is_chosen = array.as_ints().is_some();
+            let number = |(place, value): (usize, f64)| match (is_seen(place), is_chosen) {
+                (true, true) if value != 0.0 => 0.0,
+                (true, false) => (value as f32).max(NEVER),
+                _ => NEVER,
             };
-            let numbers = mask.to_f64().into_iter().map(number).collect();
-            let dims = [vec![1; 4usize.saturating_sub(mask.rank())], mask.dims.clone()].concat();
-            with_known(draft, BinaryKind::Add, &scores, &Array::floats(dims, numbers), false, true)
-        }
-        Some(_) => {
+            let numbers = array.to_f64().into_iter().enumerate().map(number).collect();
+            Array::floats(array.dims.clone(), numbers)
+        });
+        let (mut numbers, mut places) = (None, None);
+        if let Some(Value::Data(_) | Value::OnGrid(..)) = call.input(3) {
             let mut mask = draft.view(call, 3)?;
             while mask.rank() < 4 {
                 mask = mask.with_new(&[0]);
             }
-            if call.type_of(3) == data_type::BOOL {
-                mask = activate(draft, &mask, Activation::Scale { mul: -NEVER, add: NEVER })?;
+            *if call.type_of(3) == data_type::BOOL { &mut places } else { &mut numbers } = Some(mask);
+        }
+        Ok(Mask { known, numbers, places })
+    }
+
+    /// The scores with it.
+    fn added(&self, draft: &mut Draft, mut scores: View) -> Result<View, String> {
+        if let Some(known) = &self.known {
+            scores = with_known(draft, BinaryKind::Add, &scores, known, false, true)?;
+        }
+        if let Some(numbers) = &self.numbers {
+            scores = join(draft, BinaryKind::Add, &scores, numbers)?;
+        }
+        if let Some(places) = &self.places {
+            let numbers = activate(draft, places, Activation::Scale { mul: -NEVER, add: NEVER })?;
+            scores = join(draft, BinaryKind::Add, &scores, &numbers)?;
+        }
+        Ok(scores)
+    }
+
+    /// The softmax of these scores. Where no key takes part, none has a share: the softmax alone would divide it evenly.
+    fn applied(&self, draft: &mut Draft, mut weights: View) -> Result<View, String> {
+        if let Some(known) = &self.known {
+            let places: Vec<f32> = known.to_f64().into_iter().map(|v| f32::from(v as f32 > NEVER)).collect();
+            let columns = known.dims[3].max(1);
+            if self.places.is_some() || places.chunks(columns).any(|row| row.iter().all(|&place| place == 0.0)) {
+                let places = Array::floats(known.dims.clone(), places);
+                weights = with_known(draft, BinaryKind::Mul, &weights, &places, false, true)?;
             }
-            join(draft, BinaryKind::Add, &scores, &mask)
+        }
+        match &self.places {
+            Some(places) => join(draft, BinaryKind::Mul, &weights, places),
+            None => Ok(weights),
         }
     }
 }
