@@ -441,6 +441,7 @@ operations! {
         conv_nd::ConvNd,
         deform_conv2d::DeformConv2d,
         dynamic_conv2d::DynamicConv2d,
+        dynamic_quantize::DynamicQuantize,
         grid_sample::GridSample,
         pool_nd::PoolNd,
         recurrence::Recurrence,

@@ -23,6 +23,7 @@ mod fuse_relu_gradient;
 mod join_phases;
 mod lower_channel_constants;
 mod lower_dynamic_conv;
+mod lower_dynamic_quantize;
 mod lower_quantized;
 mod lower_recurrent;
 mod lower_sampling;
@@ -81,6 +82,11 @@ pub const PIPELINE: &[Pass] = &[
         "lower_channel_constants",
         "weights of the constants that a text gives channels",
         lower_channel_constants::run,
+    ),
+    pass(
+        "lower_dynamic_quantize",
+        "arithmetic for grids that the numbers themselves tell",
+        lower_dynamic_quantize::run,
     ),
     pass("constant_folding", "compute what depends on constants only", constant_folding::run),
     pass("cse", "compute equal values once", cse::run),
