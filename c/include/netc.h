@@ -76,6 +76,14 @@ typedef struct netc_tensor {
   netc_element element;
 } netc_tensor;
 
+// What exists of an output after a run: the first entries of an axis.
+typedef struct netc_rows {
+  // The axis, from 0.
+  size_t axis;
+  // How many of its entries exist.
+  size_t count;
+} netc_rows;
+
 // The shape of an input; or, with a rank of 1, a size that an ONNX model names and leaves open.
 typedef struct netc_shape {
   // Of the input or the size, UTF-8.
@@ -93,6 +101,16 @@ typedef struct netc_picture_size {
   // Columns.
   size_t width;
 } netc_picture_size;
+
+// Numbers that an input of an ONNX model always has.
+typedef struct netc_constant {
+  // Of the input, UTF-8.
+  const char *name;
+  // One number for each of its elements, or one for all.
+  const double *values;
+  // How many numbers there are.
+  size_t count;
+} netc_constant;
 
 // How a network is compiled. All zeros are the defaults.
 typedef struct netc_compile_options {
@@ -122,6 +140,10 @@ typedef struct netc_compile_options {
   const char *cache;
   // Bytes that the folder may take; 0 is 4 GiB.
   uint64_t cache_size;
+  // Inputs of an ONNX model that are constants of the network and no inputs, such as a sample rate; null for none.
+  const struct netc_constant *fixed;
+  // How many there are.
+  size_t fixed_count;
 } netc_compile_options;
 
 // 32-bit floating point.
@@ -142,168 +164,18 @@ typedef struct netc_compile_options {
 // 64-bit signed.
 #define NETC_I64 5
 
-// Another one, which this interface does not carry.
-#define NETC_OTHER_ELEMENT 255
+// One byte, 0 or 1.
+#define NETC_BOOL 6
+
+// 16-bit floating point, IEEE 754.
+#define NETC_F16 7
+
+// The upper 16 bits of 32-bit floating point.
+#define NETC_BF16 8
 
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
-
-// Why the last call on this thread that failed did so: UTF-8, without a line end. It holds until the next call on this
-// thread that fails. Thread-safe.
-const char *netc_last_error(void);
-
-// Opens a compiled model (`netc compile`).
-//
-// A compiled model is a program: open only those that you would run. The file is replaced by renaming another over it,
-// never written to, unless its weights are copied. `options` may be null. On success `*out` is a model that
-// `netc_model_free` frees, else null. Thread-safe.
-//
-// # Safety
-// `path` is a text that ends in a zero; `options` is null or leads to options; `out` leads to a place for a model.
-enum netc_status netc_model_open(const char *path, const struct netc_options *options, struct netc_model **out);
-
-// Opens a compiled model from the bytes of its file, which are copied. Otherwise as `netc_model_open`. Thread-safe.
-//
-// # Safety
-// `bytes` leads to `size` bytes; the rest as for `netc_model_open`.
-enum netc_status netc_model_open_bytes(const void *bytes,
-                                       size_t size,
-                                       const struct netc_options *options,
-                                       struct netc_model **out);
-
-// Frees a model; null is nothing. No run of it may go on, and nothing that was borrowed from it is used any more.
-//
-// # Safety
-// `model` is null or a model that is not freed.
-void netc_model_free(struct netc_model *model);
-
-// The network's name, borrowed from the model; null of a null pointer. Thread-safe.
-//
-// # Safety
-// `model` is null or a model that is not freed.
-const char *netc_model_name(const struct netc_model *model);
-
-// How many inputs the model has; 0 of a null pointer. Thread-safe.
-//
-// # Safety
-// `model` is null or a model that is not freed.
-size_t netc_model_input_count(const struct netc_model *model);
-
-// How many outputs the model has; 0 of a null pointer. Thread-safe.
-//
-// # Safety
-// `model` is null or a model that is not freed.
-size_t netc_model_output_count(const struct netc_model *model);
-
-// Tells of an input. Thread-safe.
-//
-// # Safety
-// `model` is a model that is not freed, `out` leads to a place for a port.
-enum netc_status netc_model_input(const struct netc_model *model, size_t index, struct netc_port *out);
-
-// Tells of an output. Thread-safe.
-//
-// # Safety
-// As for `netc_model_input`.
-enum netc_status netc_model_output(const struct netc_model *model, size_t index, struct netc_port *out);
-
-// How many sizes the model is compiled for (`netc compile --shapes`); 0 of a null pointer. Sizes that differ in the number of
-// images alone are one. `netc_model_input` and `netc_model_output` tell of the first. Thread-safe.
-//
-// # Safety
-// `model` is null or a model that is not freed.
-size_t netc_model_size_count(const struct netc_model *model);
-
-// Tells of an input of one of the sizes. Thread-safe.
-//
-// # Safety
-// As for `netc_model_input`.
-enum netc_status netc_model_size_input(const struct netc_model *model,
-                                       size_t size,
-                                       size_t index,
-                                       struct netc_port *out);
-
-// Tells of an output of one of the sizes. Thread-safe.
-//
-// # Safety
-// As for `netc_model_input`.
-enum netc_status netc_model_size_output(const struct netc_model *model,
-                                        size_t size,
-                                        size_t index,
-                                        struct netc_port *out);
-
-// How many names of classes the model has; 0 where they are not known, and of a null pointer. Thread-safe.
-//
-// # Safety
-// `model` is null or a model that is not freed.
-size_t netc_model_label_count(const struct netc_model *model);
-
-// The name of a class, UTF-8, borrowed from the model; null where there is none. Thread-safe.
-//
-// # Safety
-// `model` is null or a model that is not freed.
-const char *netc_model_label(const struct netc_model *model, size_t index);
-
-// Images that the code computes at once; 0 of a network that takes one number of images only, and of a null pointer.
-// Thread-safe.
-//
-// # Safety
-// `model` is null or a model that is not freed.
-size_t netc_model_batch(const struct netc_model *model);
-
-// Runs the model: one tensor for each input and output, in their order, of their elements and sizes. The first size may be
-// any number of images, the same in all of them, where `netc_model_batch` is not 0. Of a model that is compiled for several
-// sizes, the inputs' sizes choose one.
-//
-// Inputs are read and outputs written where they are. After the first run on a thread, nothing is allocated. Thread-safe:
-// several threads may run one model at once; each of them then computes on its own, but for one that has the model's
-// threads to help.
-//
-// # Safety
-// `model` is a model that is not freed; `inputs` and `outputs` lead to so many tensors, whose sizes are there and whose data
-// are as many numbers as the sizes say; nobody writes to inputs meanwhile, and outputs lie apart from all else.
-enum netc_status netc_model_run(const struct netc_model *model,
-                                const struct netc_tensor *inputs,
-                                size_t input_count,
-                                const struct netc_tensor *outputs,
-                                size_t output_count);
-
-// Compiles a network for this CPU: a text (.net), an ONNX model (.onnx) or a portable model. `options` may be null. On
-// success `*out` is a model that `netc_model_free` frees, else null. Thread-safe.
-//
-// # Safety
-// `path` is a text that ends in a zero; `options` is null or leads to options; `out` leads to a place for a model.
-enum netc_status netc_model_compile(const char *path,
-                                    const struct netc_compile_options *options,
-                                    struct netc_model **out);
-
-// Compiles a network of a text in netc's language. Otherwise as `netc_model_compile`. Thread-safe.
-//
-// # Safety
-// `source` is a text that ends in a zero; the rest as for `netc_model_compile`.
-enum netc_status netc_model_compile_text(const char *source,
-                                         const struct netc_compile_options *options,
-                                         struct netc_model **out);
-
-// Compiles the network of a model for inputs of other shapes, as the model was compiled else: of a model that was compiled
-// here, and of one that was opened from a file, whose texts are in it and whose weights still are where they were. The first
-// size of an input whose images are free is the model's batch, whatever is given. The new model is a model of its own; it has
-// the cache's options of the old one. Thread-safe.
-//
-// # Safety
-// `model` is a model that is not freed; `shapes` leads to so many shapes, of which names end in zeros and sizes are as many as
-// the rank says; `out` leads to a place for a model.
-enum netc_status netc_model_compile_for(const struct netc_model *model,
-                                        const struct netc_shape *shapes,
-                                        size_t shape_count,
-                                        struct netc_model **out);
-
-// Writes the compiled file, which appears when it is whole. Thread-safe.
-//
-// # Safety
-// `model` is a model that is not freed, `path` a text that ends in a zero.
-enum netc_status netc_model_save(const struct netc_model *model, const char *path);
 
 // The interface that the library has, to be compared with `NETC_ABI_VERSION` of the header. Thread-safe.
 uint32_t netc_abi_version(void);
@@ -358,13 +230,13 @@ size_t netc_model_input_count(const struct netc_model *model);
 // `model` is null or a model that is not freed.
 size_t netc_model_output_count(const struct netc_model *model);
 
-// Tells of an input. Thread-safe.
+// Tells of an input, of the first size that the model is compiled for. Thread-safe.
 //
 // # Safety
-// `model` is a model that is not freed, `out` leads to a place for a port.
+// `model` is null or a model that is not freed, `out` is null or leads to a place for a port.
 enum netc_status netc_model_input(const struct netc_model *model, size_t index, struct netc_port *out);
 
-// Tells of an output. Thread-safe.
+// Tells of an output, of the first size that the model is compiled for. Thread-safe.
 //
 // # Safety
 // As for `netc_model_input`.
@@ -430,6 +302,19 @@ enum netc_status netc_model_run(const struct netc_model *model,
                                 size_t input_count,
                                 const struct netc_tensor *outputs,
                                 size_t output_count);
+
+// Tells which entries of an output exist after a run, where the data say how many: boxes that were found, for example. The
+// port's sizes are what there is room for; what lies behind the entries that exist means nothing. Of other outputs all entries
+// of the first axis exist. `outputs` are those of the run. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed; `outputs` lead to so many tensors as `netc_model_run` has written them, `out`
+// is null or leads to a place for rows.
+enum netc_status netc_model_output_rows(const struct netc_model *model,
+                                        size_t index,
+                                        const struct netc_tensor *outputs,
+                                        size_t output_count,
+                                        struct netc_rows *out);
 
 // Compiles a network for this CPU: a text (.net), an ONNX model (.onnx) or a portable model. `options` may be null. On
 // success `*out` is a model that `netc_model_free` frees, else null. Thread-safe.

@@ -21,6 +21,19 @@ pub struct netc_shape {
     pub rank: usize,
 }
 
+/// Numbers that an input of an ONNX model always has.
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "C's names")]
+#[derive(Clone, Copy, Debug)]
+pub struct netc_constant {
+    /// Of the input, UTF-8.
+    pub name: *const c_char,
+    /// One number for each of its elements, or one for all.
+    pub values: *const f64,
+    /// How many numbers there are.
+    pub count: usize,
+}
+
 /// Height and width of pictures, in pixels.
 #[repr(C)]
 #[allow(non_camel_case_types, reason = "C's names")]
@@ -63,6 +76,10 @@ pub struct netc_compile_options {
     pub cache: *const c_char,
     /// Bytes that the folder may take; 0 is 4 GiB.
     pub cache_size: u64,
+    /// Inputs of an ONNX model that are constants of the network and no inputs, such as a sample rate; null for none.
+    pub fixed: *const netc_constant,
+    /// How many there are.
+    pub fixed_count: usize,
 }
 
 /// Programs of one model are no more.
@@ -127,6 +144,15 @@ unsafe fn compilers(options: *const netc_compile_options) -> Result<(Vec<Compile
     compiler.plan.strict = options.strict != 0;
     // SAFETY: as above.
     let mut compiler = unsafe { shaped(compiler, options.shapes, options.shape_count) }?;
+    // SAFETY: as above.
+    for constant in unsafe { list("the constants", options.fixed, options.fixed_count) }? {
+        // SAFETY: as above, of names that end in zeros and so many numbers.
+        let (name, values) = unsafe {
+            let name = text("a constant's name", constant.name)?;
+            (name, list("a constant's numbers", constant.values, constant.count)?)
+        };
+        compiler = compiler.fix(name, values);
+    }
     // SAFETY: as above.
     let (pictures, batches) = unsafe {
         let pictures = list("the sizes of pictures", options.pictures, options.picture_count)?;

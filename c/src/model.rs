@@ -27,32 +27,34 @@ pub const NETC_I16: netc_element = 3;
 pub const NETC_I32: netc_element = 4;
 /// 64-bit signed.
 pub const NETC_I64: netc_element = 5;
-/// Another one, which this interface does not carry.
-pub const NETC_OTHER_ELEMENT: netc_element = 255;
+/// One byte, 0 or 1.
+pub const NETC_BOOL: netc_element = 6;
+/// 16-bit floating point, IEEE 754.
+pub const NETC_F16: netc_element = 7;
+/// The upper 16 bits of 32-bit floating point.
+pub const NETC_BF16: netc_element = 8;
 
-fn element_of(element: Element) -> netc_element {
-    match element {
-        Element::F32 => NETC_F32,
-        Element::U8 => NETC_U8,
-        Element::I8 => NETC_I8,
-        Element::I16 => NETC_I16,
-        Element::I32 => NETC_I32,
-        Element::I64 => NETC_I64,
-        _ => NETC_OTHER_ELEMENT,
-    }
+/// The elements by their numbers.
+const ELEMENTS: [(netc_element, Element); 9] = [
+    (NETC_F32, Element::F32),
+    (NETC_U8, Element::U8),
+    (NETC_I8, Element::I8),
+    (NETC_I16, Element::I16),
+    (NETC_I32, Element::I32),
+    (NETC_I64, Element::I64),
+    (NETC_BOOL, Element::Bool),
+    (NETC_F16, Element::F16),
+    (NETC_BF16, Element::Bf16),
+];
+
+fn number_of(element: Element) -> netc_element {
+    let found = ELEMENTS.iter().find(|(_, other)| *other == element);
+    found.expect("the table has each element").0
 }
 
 /// Its name in messages.
-fn element_name(element: netc_element) -> &'static str {
-    match element {
-        NETC_F32 => "f32",
-        NETC_U8 => "u8",
-        NETC_I8 => "i8",
-        NETC_I16 => "i16",
-        NETC_I32 => "i32",
-        NETC_I64 => "i64",
-        _ => "another element",
-    }
+fn element_name(number: netc_element) -> &'static str {
+    ELEMENTS.iter().find(|(other, _)| *other == number).map_or("another element", |(_, element)| element.name())
 }
 
 /// How a model runs. All zeros are the defaults.
@@ -303,30 +305,24 @@ pub unsafe extern "C" fn netc_model_output_count(model: *const netc_model) -> us
     unsafe { netc_model::borrow(model) }.map_or(0, |model| model.outputs.len())
 }
 
-/// Tells of an input. Thread-safe.
+/// Tells of an input, of the first size that the model is compiled for. Thread-safe.
 ///
 /// # Safety
-/// `model` is a model that is not freed, `out` leads to a place for a port.
+/// `model` is null or a model that is not freed, `out` is null or leads to a place for a port.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_input(model: *const netc_model, index: usize, out: *mut netc_port) -> netc_status {
     // SAFETY: by this function's own contract.
-    call(|| unsafe {
-        let model = netc_model::borrow(model)?;
-        tell("input", model.model.inputs(), &model.inputs, index, out)
-    })
+    unsafe { tell(model, 0, &INPUT, index, out) }
 }
 
-/// Tells of an output. Thread-safe.
+/// Tells of an output, of the first size that the model is compiled for. Thread-safe.
 ///
 /// # Safety
 /// As for `netc_model_input`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_output(model: *const netc_model, index: usize, out: *mut netc_port) -> netc_status {
     // SAFETY: by this function's own contract.
-    call(|| unsafe {
-        let model = netc_model::borrow(model)?;
-        tell("output", model.model.outputs(), &model.outputs, index, out)
-    })
+    unsafe { tell(model, 0, &OUTPUT, index, out) }
 }
 
 /// How many sizes the model is compiled for (`netc compile --shapes`); 0 of a null pointer. Sizes that differ in the number of
@@ -352,10 +348,7 @@ pub unsafe extern "C" fn netc_model_size_input(
     out: *mut netc_port,
 ) -> netc_status {
     // SAFETY: by this function's own contract.
-    call(|| unsafe {
-        let model = netc_model::borrow(model)?;
-        tell("input", size_of(model, size)?.inputs(), &model.inputs, index, out)
-    })
+    unsafe { tell(model, size, &INPUT, index, out) }
 }
 
 /// Tells of an output of one of the sizes. Thread-safe.
@@ -370,36 +363,46 @@ pub unsafe extern "C" fn netc_model_size_output(
     out: *mut netc_port,
 ) -> netc_status {
     // SAFETY: by this function's own contract.
-    call(|| unsafe {
-        let model = netc_model::borrow(model)?;
-        tell("output", size_of(model, size)?.outputs(), &model.outputs, index, out)
-    })
+    unsafe { tell(model, size, &OUTPUT, index, out) }
 }
 
-fn size_of(model: &netc_model, size: usize) -> Result<ModelSize<'_>> {
-    let count = model.model.sizes().len();
-    let wrong = || Failure::invalid(format!("there is no size {size}: there are {count}"));
-    model.model.sizes().nth(size).ok_or_else(wrong)
+/// Inputs or outputs: what messages call them, and where a model has them.
+struct Side {
+    what: &'static str,
+    names: fn(&netc_model) -> &[CString],
+    ports: for<'m> fn(&ModelSize<'m>) -> &'m [Port],
 }
 
+const INPUT: Side = Side { what: "input", names: |model| &model.inputs, ports: |size| size.inputs() };
+const OUTPUT: Side = Side { what: "output", names: |model| &model.outputs, ports: |size| size.outputs() };
+
+/// Tells of a port of one of a model's sizes.
+///
 /// # Safety
-/// `out` is null or leads to a place for a port.
-unsafe fn tell(what: &str, ports: &[Port], names: &[CString], index: usize, out: *mut netc_port) -> Result<()> {
-    let count = ports.len();
-    let port = ports.get(index);
-    let port = port.ok_or_else(|| Failure::invalid(format!("there is no {what} {index}: there are {count}")))?;
-    if out.is_null() {
-        return Err(Failure::invalid("there is no place for the port"));
-    }
-    let told = netc_port {
-        name: names[index].as_ptr(),
-        shape: port.shape().as_ptr(),
-        rank: port.shape().len(),
-        element: element_of(port.element()),
-    };
-    // SAFETY: by this function's own contract.
-    unsafe { out.write(told) };
-    Ok(())
+/// `model` is null or a model that is not freed, `out` is null or leads to a place for a port.
+unsafe fn tell(model: *const netc_model, size: usize, side: &Side, index: usize, out: *mut netc_port) -> netc_status {
+    call(|| {
+        // SAFETY: by this function's own contract.
+        let model = unsafe { netc_model::borrow(model) }?;
+        let mut sizes = model.model.sizes();
+        let (count, found) = (sizes.len(), sizes.nth(size));
+        let found = found.ok_or_else(|| Failure::invalid(format!("there is no size {size}: there are {count}")))?;
+        let (ports, what) = ((side.ports)(&found), side.what);
+        let none = || Failure::invalid(format!("there is no {what} {index}: there are {}", ports.len()));
+        let port = ports.get(index).ok_or_else(none)?;
+        if out.is_null() {
+            return Err(Failure::invalid("there is no place for the port"));
+        }
+        let told = netc_port {
+            name: (side.names)(model)[index].as_ptr(),
+            shape: port.shape().as_ptr(),
+            rank: port.shape().len(),
+            element: number_of(port.element()),
+        };
+        // SAFETY: by this function's own contract.
+        unsafe { out.write(told) };
+        Ok(())
+    })
 }
 
 /// How many names of classes the model has; 0 where they are not known, and of a null pointer. Thread-safe.
@@ -470,8 +473,8 @@ unsafe fn run(
     output_count: usize,
 ) -> Result<()> {
     thread_local! {
-        // Numbers of inputs that are no f32, kept for the next run.
-        static WIDENED: RefCell<Vec<Vec<f32>>> = const { RefCell::new(vec![]) };
+        // Numbers of ports that are no f32, kept for the next run: of inputs, of outputs.
+        static WIDENED: RefCell<[Vec<Vec<f32>>; 2]> = const { RefCell::new([vec![], vec![]]) };
     }
     let model = &model.model;
     for (what, given, wanted) in
@@ -493,63 +496,123 @@ unsafe fn run(
         unsafe { (std::slice::from_raw_parts(inputs, input_count), std::slice::from_raw_parts(outputs, output_count)) };
     let mut sizes = model.sizes();
     let (several, first) = (sizes.len() > 1, sizes.next().ok_or_else(|| Failure::invalid("the model has no size"))?);
-    let is_odd = |(port, tensor): (&Port, &netc_tensor)| tensor.shape.is_null() || tensor.rank != port.shape().len();
     // What is wrong with an odd one is told by comparing it with a port.
+    let is_odd = |(port, tensor): (&Port, &netc_tensor)| tensor.rank != port.shape().len() || shape(tensor).is_none();
     let model = match !several || model.inputs().iter().zip(inputs).any(is_odd) {
         true => first,
-        false => {
-            // SAFETY: a tensor has as many sizes as its rank says, by this function's own contract.
-            let shape = |tensor: &netc_tensor| unsafe { std::slice::from_raw_parts(tensor.shape, tensor.rank) };
-            model.size(inputs.iter().map(shape)).map_err(of_running)?
-        }
+        false => model.size(inputs.iter().map(|tensor| shape(tensor).unwrap_or_default())).map_err(of_running)?,
     };
     let batched = model.batched().is_some();
     WIDENED.with(|widened| {
-        let mut widened = widened.borrow_mut();
-        if widened.len() < input_count {
-            widened.resize_with(input_count, Vec::new);
-        }
-        for ((port, tensor), numbers) in model.inputs().iter().zip(inputs).zip(widened.iter_mut()) {
-            let count = elements(port, tensor, batched)?;
-            numbers.clear();
-            if port.element() != Element::F32 {
-                // SAFETY: the sizes were compared with the port's, and the data are as many by the caller's word.
-                unsafe { widen(tensor, count, numbers) };
-            }
+        let [widened, narrowed] = &mut *widened.borrow_mut();
+        for (numbers, ports) in [(&mut *widened, model.inputs()), (&mut *narrowed, model.outputs())] {
+            numbers.resize_with(numbers.len().max(ports.len()), Vec::new);
         }
         let mut values: [&[f32]; MAX_PORTS] = [&[]; MAX_PORTS];
-        for (i, (tensor, numbers)) in inputs.iter().zip(widened.iter()).enumerate() {
-            let count = elements(&model.inputs()[i], tensor, batched)?;
-            values[i] = match model.inputs()[i].element() {
-                // SAFETY: as above; `elements` saw that the data are aligned and there.
+        let places = values.iter_mut().zip(widened);
+        for ((port, tensor), (values, numbers)) in model.inputs().iter().zip(inputs).zip(places) {
+            let count = elements(port, tensor, batched)?;
+            *values = match port.element() {
+                // SAFETY: the sizes were compared with the port's, the data are aligned and as many by the caller's word.
                 Element::F32 => unsafe { std::slice::from_raw_parts(tensor.data.cast::<f32>(), count) },
-                _ => numbers,
+                element => {
+                    // SAFETY: as above.
+                    let data = unsafe { std::slice::from_raw_parts(tensor.data.cast(), count * element.bytes()) };
+                    numbers.clear();
+                    port.widen(data, numbers).map_err(of_running)?;
+                    numbers.as_slice()
+                }
             };
         }
-        // Outputs of other elements are f32 first. Where all are f32, nothing is allocated.
-        let mut others: Vec<Vec<f32>> = vec![];
-        for (port, tensor) in model.outputs().iter().zip(outputs).filter(|(port, _)| port.element() != Element::F32) {
-            others.push(vec![0.0; elements(port, tensor, batched)?]);
-        }
-        let mut unwritten = others.iter_mut();
         let mut slices: [&mut [f32]; MAX_PORTS] = std::array::from_fn(|_| &mut [][..]);
-        for ((port, tensor), slice) in model.outputs().iter().zip(outputs).zip(&mut slices) {
+        let places = slices.iter_mut().zip(narrowed.iter_mut());
+        for ((port, tensor), (slice, numbers)) in model.outputs().iter().zip(outputs).zip(places) {
             let count = elements(port, tensor, batched)?;
             *slice = match port.element() {
                 // SAFETY: as above, and nothing else leads there by the caller's word.
                 Element::F32 => unsafe { std::slice::from_raw_parts_mut(tensor.data.cast::<f32>(), count) },
-                _ => unwritten.next().expect("there is one for each"),
+                _ => {
+                    numbers.resize(count, 0.0);
+                    numbers.as_mut_slice()
+                }
             };
         }
         model.run(&values[..input_count], &mut slices[..output_count]).map_err(of_running)?;
-        let narrow = model.outputs().iter().zip(outputs).filter(|(port, _)| port.element() != Element::F32);
-        for ((port, tensor), numbers) in narrow.zip(&others) {
-            let size = port.element().bytes();
-            // SAFETY: as above; `elements` saw that the tensor is of the port's element and sizes.
-            let bytes = unsafe { std::slice::from_raw_parts_mut(tensor.data.cast::<u8>(), numbers.len() * size) };
-            let places = bytes.chunks_exact_mut(size).zip(numbers);
-            places.for_each(|(place, &number)| port.element().write(place, number.into()));
+        for ((port, tensor), numbers) in model.outputs().iter().zip(outputs).zip(narrowed) {
+            if port.element() != Element::F32 {
+                let size = numbers.len() * port.element().bytes();
+                // SAFETY: as above; `elements` saw that the tensor is of the port's element and sizes.
+                port.narrow(numbers, unsafe { std::slice::from_raw_parts_mut(tensor.data.cast(), size) });
+            }
         }
+        Ok(())
+    })
+}
+
+/// A tensor's sizes; `None` where they are a null pointer, and some are announced.
+fn shape(tensor: &netc_tensor) -> Option<&[usize]> {
+    match (tensor.rank, tensor.shape.is_null()) {
+        (0, _) => Some(&[]),
+        (_, true) => None,
+        // SAFETY: a tensor has as many sizes as its rank says, by the word of `netc_model_run`'s caller.
+        (rank, false) => Some(unsafe { std::slice::from_raw_parts(tensor.shape, rank) }),
+    }
+}
+
+/// What exists of an output after a run: the first entries of an axis.
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "C's names")]
+#[derive(Clone, Copy, Debug)]
+pub struct netc_rows {
+    /// The axis, from 0.
+    pub axis: usize,
+    /// How many of its entries exist.
+    pub count: usize,
+}
+
+/// Tells which entries of an output exist after a run, where the data say how many: boxes that were found, for example. The
+/// port's sizes are what there is room for; what lies behind the entries that exist means nothing. Of other outputs all entries
+/// of the first axis exist. `outputs` are those of the run. Thread-safe.
+///
+/// # Safety
+/// `model` is null or a model that is not freed; `outputs` lead to so many tensors as `netc_model_run` has written them, `out`
+/// is null or leads to a place for rows.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_output_rows(
+    model: *const netc_model,
+    index: usize,
+    outputs: *const netc_tensor,
+    output_count: usize,
+    out: *mut netc_rows,
+) -> netc_status {
+    call(|| {
+        // SAFETY: by this function's own contract.
+        let (model, out) = unsafe { (&netc_model::borrow(model)?.model, out.as_mut()) };
+        let out = out.ok_or_else(|| Failure::invalid("there is no place for the rows"))?;
+        let ports = model.outputs();
+        if outputs.is_null() || output_count != ports.len() {
+            let message =
+                format!("the tensors are a null pointer, or not those of the model's {} outputs", ports.len());
+            return Err(Failure::invalid(message));
+        }
+        // SAFETY: by this function's own contract.
+        let outputs = unsafe { std::slice::from_raw_parts(outputs, output_count) };
+        let none = || Failure::invalid(format!("there is no output {index}: there are {}", ports.len()));
+        let (port, tensor) = (ports.get(index).ok_or_else(none)?, outputs.get(index).ok_or_else(none)?);
+        let room = shape(tensor).filter(|sizes| sizes.len() == port.shape().len());
+        let room = room.ok_or_else(|| Failure::new(netc_status::NETC_BAD_TENSOR, "the tensor is not the output's"))?;
+        if let Some(counter) = port.rows().and_then(|rows| ports.iter().position(|p| p.name() == rows.counted_by)) {
+            elements(&ports[counter], &outputs[counter], model.batched().is_some())?;
+        }
+        let first = |counter: usize| {
+            let (element, data) = (ports[counter].element(), outputs[counter].data);
+            // SAFETY: the counter's tensor was compared with its port, which has one number.
+            element.read(unsafe { std::slice::from_raw_parts(data.cast(), element.bytes()) }) as f32
+        };
+        *out = match model.counted(port, first) {
+            Some((rows, count)) => netc_rows { axis: rows.axis, count: rows.dims(room, count)[rows.axis] },
+            None => netc_rows { axis: 0, count: room.first().copied().unwrap_or(1) },
+        };
         Ok(())
     })
 }
@@ -557,7 +620,7 @@ unsafe fn run(
 /// The numbers of a tensor, once it is seen to be one of the port's.
 fn elements(port: &Port, tensor: &netc_tensor, batched: bool) -> Result<usize> {
     let wrong = |message: String| Failure::new(netc_status::NETC_BAD_TENSOR, format!("{}: {message}", port.name()));
-    let element = element_of(port.element());
+    let element = number_of(port.element());
     if tensor.element != element {
         return Err(wrong(format!(
             "the tensor is of {}, the model takes {}",
@@ -565,14 +628,13 @@ fn elements(port: &Port, tensor: &netc_tensor, batched: bool) -> Result<usize> {
             element_name(element)
         )));
     }
-    if tensor.data.is_null() || tensor.shape.is_null() {
-        return Err(wrong("the tensor's data or sizes are a null pointer".into()));
+    if tensor.data.is_null() {
+        return Err(wrong("the tensor's data are a null pointer".into()));
     }
     if tensor.rank != port.shape().len() {
         return Err(wrong(format!("the tensor has {} axes, the model {}", tensor.rank, port.shape().len())));
     }
-    // SAFETY: a tensor has as many sizes as its rank says, by the word of `netc_model_run`'s caller.
-    let shape = unsafe { std::slice::from_raw_parts(tensor.shape, tensor.rank) };
+    let shape = shape(tensor).ok_or_else(|| wrong("the tensor's sizes are a null pointer".into()))?;
     let fits = match (batched, shape.split_first()) {
         (true, Some((&images, rest))) => images > 0 && rest == &port.shape()[1..],
         _ => shape == port.shape(),
@@ -581,45 +643,12 @@ fn elements(port: &Port, tensor: &netc_tensor, batched: bool) -> Result<usize> {
         let free = if batched { ", the first of which is free" } else { "" };
         return Err(wrong(format!("the tensor's sizes are {shape:?}, the model's {:?}{free}", port.shape())));
     }
-    let width = match element {
-        NETC_U8 | NETC_I8 => 1,
-        NETC_I16 => 2,
-        NETC_I64 => 8,
-        _ => 4,
-    };
+    let width = port.element().bytes();
     if !tensor.data.addr().is_multiple_of(width) {
         return Err(wrong(format!("the tensor's data are not aligned to {width} bytes")));
     }
     let count = shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size));
     count.filter(|&count| count <= isize::MAX as usize / width).ok_or_else(|| wrong("the tensor is too large".into()))
-}
-
-/// Whole numbers as f32, which holds those of 16 bits.
-///
-/// # Safety
-/// The tensor's data are `count` numbers of its element, aligned.
-unsafe fn widen(tensor: &netc_tensor, count: usize, into: &mut Vec<f32>) {
-    // SAFETY: by this function's own contract, in each case.
-    unsafe {
-        match tensor.element {
-            NETC_U8 => {
-                into.extend(std::slice::from_raw_parts(tensor.data.cast::<u8>(), count).iter().map(|&v| f32::from(v)))
-            }
-            NETC_I8 => {
-                into.extend(std::slice::from_raw_parts(tensor.data.cast::<i8>(), count).iter().map(|&v| f32::from(v)))
-            }
-            NETC_I16 => {
-                into.extend(std::slice::from_raw_parts(tensor.data.cast::<i16>(), count).iter().map(|&v| f32::from(v)))
-            }
-            NETC_I32 => {
-                into.extend(std::slice::from_raw_parts(tensor.data.cast::<i32>(), count).iter().map(|&v| v as f32))
-            }
-            NETC_I64 => {
-                into.extend(std::slice::from_raw_parts(tensor.data.cast::<i64>(), count).iter().map(|&v| v as f32))
-            }
-            _ => {}
-        }
-    }
 }
 
 fn of_running(error: RunError) -> Failure {

@@ -145,6 +145,14 @@ static void sizes(const char *saved) {
     netc_compile_options wrong = options;
     wrong.batch_count = 1000000;
     FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(PICTURES, &wrong, &model), "1000000");
+    const double rate[] = {16000};
+    const netc_constant fixed = {"rate", rate, 1};
+    wrong = options;
+    wrong.fixed = &fixed;
+    wrong.fixed_count = 1;
+    FAILS(NETC_IO, netc_model_compile_text(PICTURES, &wrong, &model), "cannot be fixed in a text");
+    wrong.fixed = NULL;
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(PICTURES, &wrong, &model), "null pointer");
     const size_t zero[] = {0};
     wrong = options;
     wrong.batches = zero;
@@ -160,6 +168,110 @@ static void sizes(const char *saved) {
     EXPECT(netc_model_compile_for(model, &asked, 1, &other) == NETC_OK);
     EXPECT(netc_model_run(other, &in, 1, &out, 1) == NETC_OK);
     netc_model_free(other);
+    netc_model_free(model);
+}
+
+/* Bytes, halves, truth values and whole numbers, as inputs and as outputs. */
+static const char *const ELEMENTS =
+    "netc 1\n"
+    "model elements {\n"
+    "    input level: u8[N, 3]\n"
+    "    input half: f16[N, 3]\n"
+    "    input flag: bool[N, 3]\n"
+    "    input whole: i64[N, 3]\n"
+    "    from(level)  number: cast\n"
+    "    from(half)   fraction: cast\n"
+    "    from(flag)   truth: cast\n"
+    "    from(whole)  count: cast\n"
+    "    add(number)  add(fraction)  add(truth)\n"
+    "    sum: cast(\"i64\")\n"
+    "    output sums\n"
+    "    from(fraction)\n"
+    "    cast(\"f16\")\n"
+    "    output halves\n"
+    "    from(number)\n"
+    "    greater_than(7)\n"
+    "    cast(\"bool\")\n"
+    "    output large\n"
+    "}\n";
+
+static void elements(void) {
+    netc_model *model = NULL;
+    netc_compile_options options = {0};
+    options.run.threads = 1; /* Others may still begin while it counts. */
+    EXPECT(netc_model_compile_text(ELEMENTS, &options, &model) == NETC_OK);
+    static const netc_element INPUTS[] = {NETC_U8, NETC_F16, NETC_BOOL, NETC_I64};
+    netc_port port;
+    for (size_t i = 0; i < 4; i++) {
+        EXPECT(netc_model_input(model, i, &port) == NETC_OK && port.element == INPUTS[i]);
+    }
+    const size_t shape[] = {2, 3};
+    uint8_t levels[] = {0, 7, 8, 255, 1, 2}, flags[] = {0, 1, 1, 0, 0, 1}, large[6];
+    uint16_t halves[] = {0x3c00, 0xc000, 0, 0x4900, 0, 0x3c00}, same[6]; /* 1, -2, 0, 10, 0, 1 */
+    int64_t wholes[] = {1, -5, 100000, -16777216, 16000000, 3}, sums[6];
+    netc_tensor in[] = {{levels, shape, 2, NETC_U8}, {halves, shape, 2, NETC_F16}, {flags, shape, 2, NETC_BOOL},
+                        {wholes, shape, 2, NETC_I64}};
+    netc_tensor out[] = {{sums, shape, 2, NETC_I64}, {same, shape, 2, NETC_F16}, {large, shape, 2, NETC_BOOL}};
+    EXPECT(netc_model_run(model, in, 4, out, 3) == NETC_OK);
+    const int64_t expected[] = {2, 1, 100009, -16776951, 16000001, 7};
+    const uint8_t is_large[] = {0, 0, 1, 1, 0, 0};
+    EXPECT(memcmp(sums, expected, sizeof(sums)) == 0);
+    EXPECT(memcmp(same, halves, sizeof(same)) == 0);
+    EXPECT(memcmp(large, is_large, sizeof(large)) == 0);
+    counting = 1;
+    for (int i = 0; i < 1000; i++) {
+        EXPECT(netc_model_run(model, in, 4, out, 3) == NETC_OK);
+    }
+    counting = 0;
+    EXPECT(allocations == 0);
+    wholes[2] = 16777217;
+    FAILS(NETC_BAD_TENSOR, netc_model_run(model, in, 4, out, 3), "whole has the number 16777217");
+    in[1].element = NETC_BF16;
+    FAILS(NETC_BAD_TENSOR, netc_model_run(model, in, 4, out, 3), "half: the tensor is of bf16, the model takes f16");
+    netc_model_free(model);
+}
+
+/* Outputs of which as many rows exist as the data say. */
+static const char *const FOUND =
+    "netc 1\n"
+    "model found {\n"
+    "    input rows: f32[4, 2]\n"
+    "    input kept: f32[4]\n"
+    "    from(rows)\n"
+    "    compact(kept)\n"
+    "    output found\n"
+    "    from(kept)\n"
+    "    output mask\n"
+    "}\n";
+
+static void rows(void) {
+    netc_model *model = NULL;
+    EXPECT(netc_model_compile_text(FOUND, NULL, &model) == NETC_OK);
+    EXPECT(netc_model_output_count(model) == 3);
+    netc_port port;
+    EXPECT(netc_model_output(model, 2, &port) == NETC_OK && strcmp(port.name, "found.count") == 0);
+    const size_t rows_shape[] = {4, 2}, mask_shape[] = {4};
+    float given[] = {1, 2, 3, 4, 5, 6, 7, 8}, kept[] = {0, 1, 0, 1}, found[8], mask[4];
+    int64_t count[1];
+    netc_tensor in[] = {{given, rows_shape, 2, NETC_F32}, {kept, mask_shape, 1, NETC_F32}};
+    netc_tensor out[] = {{found, rows_shape, 2, NETC_F32}, {mask, mask_shape, 1, NETC_F32},
+                         {count, port.shape, port.rank, NETC_I64}};
+    netc_rows told = {9, 9};
+    EXPECT(netc_model_run(model, in, 2, out, 3) == NETC_OK);
+    EXPECT(netc_model_output_rows(model, 0, out, 3, &told) == NETC_OK);
+    EXPECT(told.axis == 0 && told.count == 2 && count[0] == 2);
+    EXPECT(found[0] == 3 && found[1] == 4 && found[2] == 7 && found[3] == 8);
+    EXPECT(netc_model_output_rows(model, 1, out, 3, &told) == NETC_OK && told.axis == 0 && told.count == 4);
+    memset(kept, 0, sizeof(kept));
+    EXPECT(netc_model_run(model, in, 2, out, 3) == NETC_OK);
+    EXPECT(netc_model_output_rows(model, 0, out, 3, &told) == NETC_OK && told.count == 0);
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_output_rows(model, 3, out, 3, &told), "no output 3");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_output_rows(model, 0, out, 2, &told), "3 outputs");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_output_rows(model, 0, NULL, 3, &told), "null pointer");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_output_rows(model, 0, out, 3, NULL), "no place");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_output_rows(NULL, 0, out, 3, &told), "null pointer");
+    out[2].data = NULL;
+    FAILS(NETC_BAD_TENSOR, netc_model_output_rows(model, 0, out, 3, &told), "null pointer");
     netc_model_free(model);
 }
 
@@ -278,6 +390,8 @@ int main(int argc, char **argv) {
     FAILS(NETC_BAD_MODEL, netc_model_open_bytes(bytes, size / 2, NULL, &model), "memory");
     free(bytes);
     sizes(argv[1]);
+    elements();
+    rows();
     puts("all good");
     return 0;
 }

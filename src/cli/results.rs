@@ -95,11 +95,13 @@ impl ResultRow {
     }
 }
 
-/// The sizes of an image's values; of rows that were counted, all of them.
+/// The sizes of one image's values; of rows that were counted, and of an output whose first size counts no images, all.
 fn sizes(port: &Port, values: &[f32]) -> Vec<usize> {
     let dims = port.dims_of(values.len());
-    let first = usize::from(port.rows.is_none());
-    dims.get(first..).unwrap_or_default().to_vec()
+    match dims.get(1..) {
+        Some(image) if port.rows.is_none() && image.iter().product::<usize>() == values.len() => image.to_vec(),
+        _ => dims,
+    }
 }
 
 fn describe(port: &Port, values: &[f32]) -> String {

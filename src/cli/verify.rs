@@ -306,7 +306,7 @@ fn reference(args: &VerifyArgs, graph: &Graph, parts: usize, random: usize) -> R
     if ends("onnx") {
         let batch = graph.inputs().first().and_then(|&id| graph.node(id).shape.dims().first().copied()).unwrap_or(1);
         let Compiler { shapes, fixed, .. } = network::of_inputs(&args.network.shapes)?;
-        let options = onnx::Options { batch, shapes, fixed, pictures: None };
+        let options = onnx::Options { batch, shapes, fixed, ..onnx::Options::default() };
         let sizes = |&id: &NodeId| graph.node(id).shape.dims().to_vec();
         let inputs: Vec<Vec<usize>> = graph.inputs().iter().map(sizes).collect();
         let model = onnx::import_beside(path, &options, &inputs);

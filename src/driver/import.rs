@@ -65,8 +65,8 @@ impl Compiler {
             return Err(ImportError::Model { path: path.into(), message }.into());
         }
         let batch = named.batch.unwrap_or(self.batch);
-        let options =
-            onnx::Options { batch, shapes: self.shapes.clone(), pictures: self.pictures, fixed: self.fixed.clone() };
+        let (shapes, pictures, fixed) = (self.shapes.clone(), self.pictures, self.fixed.clone());
+        let options = onnx::Options { batch, shapes, any_images: false, pictures, fixed };
         // The text has inputs, and no names of sizes.
         Self { batch, shapes: named.inputs, ..self.clone() }.import_open(path, name, &file, &options)
     }
@@ -272,7 +272,9 @@ fn read(file: &ModelFile, options: &onnx::Options, graph: Graph, left_open: &[us
     let own = mixed(&graph, &open);
     let other = images::unusual_count(&graph).filter(|_| !left_open.is_empty()).and_then(|batch| {
         let other = import_file(file, &onnx::Options { batch, ..options.clone() }).ok()?;
-        Some((batch, mixed(&other, &open_of(&other)), other))
+        let others = mixed(&other, &open_of(&other));
+        let general = others.as_ref().and_then(|_| for_any(file, options, batch, &open_of));
+        Some(general.map_or((batch, others, other), |general| (batch, None, general)))
     });
     match (own, other) {
         (None, None | Some((_, None, _))) => Reading { graph, open, mixed: None },
@@ -289,6 +291,24 @@ fn read(file: &ModelFile, options: &onnx::Options, graph: Graph, left_open: &[us
             _ => Reading { graph, open: vec![], mixed: Some(own.unwrap_or(others)) },
         },
     }
+}
+
+/// The graph of a model that treats images one by one, made for a number of them that divides no other size: reshapes
+/// leave open what holds the images, and values that are alike for all of them are as many as there are. Whether these are
+/// what the model says is asked of it for another such number.
+fn for_any(
+    file: &ModelFile,
+    options: &onnx::Options,
+    batch: usize,
+    open_of: &impl Fn(&Graph) -> Vec<NodeId>,
+) -> Option<Graph> {
+    let of = |batch: usize| {
+        let graph = import_file(file, &onnx::Options { batch, any_images: true, ..options.clone() }).ok()?;
+        Some(images::with_open_reshapes(&graph, batch))
+    };
+    let graph = of(batch).filter(|graph| mixed(graph, &open_of(graph)).is_none())?;
+    let another = images::unusual_count(&graph)?;
+    is_for(&graph, &open_of(&graph), another, &of(another)?).then_some(graph)
 }
 
 /// Whether a graph is the other one, for so many images.
@@ -337,7 +357,8 @@ fn about(file: &ModelFile) -> String {
 fn shared(graph: &Graph, named: usize) -> Option<Diagnostic> {
     let copies = named.saturating_sub(graph.all_parameters().count());
     (copies > 0).then(|| {
-        let message = format!("{copies} weights are shared by several layers; in the text each layer has its own");
+        let (weights, are) = if copies == 1 { ("weight", "is") } else { ("weights", "are") };
+        let message = format!("{copies} {weights} {are} shared by several layers; in the text each layer has its own");
         Diagnostic::warning("shared-weights", message)
     })
 }

@@ -15,8 +15,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{Graph, Kind, NodeId};
 use crate::diagnostic::Location;
-use crate::ops::Op;
 use crate::ops::images::{Images as Place, ONE_NUMBER};
+use crate::ops::{Op, Reshape};
 use crate::tensor::Shape;
 
 /// Primes that are tried as a number of images.
@@ -148,6 +148,25 @@ pub(crate) fn resized(graph: &Graph, open: &[NodeId], count: usize) -> Option<Gr
         resized.node_mut(id).shape = shape;
     }
     Some(resized)
+}
+
+/// The graph with its reshapes open where the images are, which an importer cannot tell. `count` images of it are a prime
+/// that divides no other size: what it divides is along the images, and is what is left (-1), the other sizes are stated.
+pub(crate) fn with_open_reshapes(graph: &Graph, count: usize) -> Graph {
+    let mut open = graph.clone();
+    for id in graph.order() {
+        let Kind::Op(Op::Reshape(op)) = &graph.node(id).kind else { continue };
+        let dims = graph.node(id).shape.dims();
+        let is_counted = |axis: &usize| dims[*axis].is_multiple_of(count);
+        let [axis] = (0..dims.len()).filter(is_counted).collect::<Vec<_>>()[..] else { continue };
+        // A size that is kept is open already.
+        if op.shape[axis] > 0 {
+            let stated = |(at, &size): (usize, &usize)| if at == axis { -1 } else { size as i64 };
+            let shape = dims.iter().enumerate().map(stated).collect();
+            open.node_mut(id).kind = Kind::Op(Reshape { shape }.into());
+        }
+    }
+    open
 }
 
 /// The smallest prime that divides no size of the graph's values.

@@ -438,10 +438,12 @@ operations! {
         topk::TopK,
     }
     composed {
+        constant_values::ConstantValues,
         conv_nd::ConvNd,
         deform_conv2d::DeformConv2d,
         dynamic_conv2d::DynamicConv2d,
         dynamic_quantize::DynamicQuantize,
+        expand_images::ExpandImages,
         grid_sample::GridSample,
         pool_nd::PoolNd,
         recurrence::Recurrence,

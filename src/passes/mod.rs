@@ -22,8 +22,10 @@ mod fuse_epilogue;
 mod fuse_relu_gradient;
 mod join_phases;
 mod lower_channel_constants;
+mod lower_constants;
 mod lower_dynamic_conv;
 mod lower_dynamic_quantize;
+mod lower_expand_images;
 mod lower_quantized;
 mod lower_recurrent;
 mod lower_sampling;
@@ -79,6 +81,11 @@ pub const PIPELINE: &[Pass] = &[
     pass("remove_dropout", "drop dropout and identity", remove_dropout::run),
     pass("dead_code", "drop what no output needs", dead_code::run),
     pass(
+        "lower_constants",
+        "weights of numbers in the text; what a concat repeats for each image",
+        lower_constants::run,
+    ),
+    pass(
         "lower_channel_constants",
         "weights of the constants that a text gives channels",
         lower_channel_constants::run,
@@ -88,6 +95,7 @@ pub const PIPELINE: &[Pass] = &[
         "arithmetic for grids that the numbers themselves tell",
         lower_dynamic_quantize::run,
     ),
+    pass("lower_expand_images", "values that are repeated for each image, for as many", lower_expand_images::run),
     pass("constant_folding", "compute what depends on constants only", constant_folding::run),
     pass("cse", "compute equal values once", cse::run),
     recogniser("recognise_gelu", "gelu, where it is written out", recognise_gelu::run),
@@ -133,7 +141,7 @@ pub const PIPELINE: &[Pass] = &[
 
 /// The passes for steps of training, in the pipeline's order: those that neither take weights for known nor drop what
 /// only training needs.
-const TRAINING: &[&str] = &["dead_code", "cse", "lower_dynamic_conv", "fuse_epilogue"];
+const TRAINING: &[&str] = &["dead_code", "lower_constants", "cse", "lower_dynamic_conv", "fuse_epilogue"];
 
 /// Passes that only steps of training need, after those.
 const OF_TRAINING: &[Pass] = &[pass(

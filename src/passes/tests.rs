@@ -129,6 +129,17 @@ pass_test!(
 );
 
 pass_test!(
+    lower_constants,
+    "lower_constants",
+    "3,2,2",
+    "%c = constant_values { shape=[1,1,2] values=[0.5,-1.0] } : f32[1,1,2]   // g.net:3
+     %t = constant @t { shape=[1,1,2] learned=true } : f32[1,1,2]
+     %s = concat %t, %c : f32[1,2,2]
+     %y = concat %s, %x, %c : f32[3,5,2]
+     output y = %y"
+);
+
+pass_test!(
     lower_channel_constants,
     "lower_channel_constants",
     "1,2,3,3",
@@ -873,6 +884,19 @@ pass_test!(
      %z = dynamic_conv2d %x, %w, %b : f32[1,6,3,3]
      output y = %y
      output z = %z"
+);
+
+pass_test!(
+    lower_expand_images,
+    "lower_expand_images",
+    "3,4,5",
+    "%t = constant @t { shape=[1,1,5] } : f32[1,1,5]
+     %a = expand_images %t, %x : f32[3,1,5]
+     %c = concat %a, %x : f32[3,5,5]
+     %o = expand_images %t, %t : f32[1,1,5]
+     %y = activation %o { kind=relu } : f32[1,1,5]
+     output c = %c
+     output y = %y"
 );
 
 /// What recognises written-out functions runs by itself as in the pipeline, and nothing else then does.

@@ -396,15 +396,54 @@ const MOST_WHOLE: f64 = (1 << 24) as f64;
 /// # Errors
 /// Where f32 does not hold one of them.
 fn numbers<'t>(tensor: &'t Tensor, port: &Port) -> Result<Cow<'t, [f32]>, RunError> {
-    match tensor.shape().element() {
-        Element::F32 => Ok(Cow::Borrowed(tensor.data())),
-        Element::I32 | Element::I64 => {
-            if let Some(value) = tensor.values().find(|v| v.abs() > MOST_WHOLE) {
-                return Err(RunError::Number { name: port.name.clone(), value });
+    if tensor.shape().element() == Element::F32 {
+        return Ok(Cow::Borrowed(tensor.data()));
+    }
+    let mut numbers = Vec::with_capacity(tensor.len());
+    port.widen(&tensor.bytes(), &mut numbers)?;
+    Ok(Cow::Owned(numbers))
+}
+
+impl Port {
+    /// A number for [`Model::run`].
+    ///
+    /// # Errors
+    /// Where it is a whole number of 32 or 64 bits that f32 does not hold.
+    pub fn number(&self, value: f64) -> Result<f32, RunError> {
+        match self.element {
+            Element::I32 | Element::I64 if value.abs() > MOST_WHOLE => {
+                Err(RunError::Number { name: self.name.clone(), value })
             }
-            Ok(Cow::Owned(tensor.values().map(|v| v as f32).collect()))
+            _ => Ok(value as f32),
         }
-        _ => Ok(Cow::Owned(tensor.values().map(|v| v as f32).collect())),
+    }
+
+    /// Numbers of the port's element as they lie in memory, in the machine's order of bytes, for [`Model::run`]. Bytes at the
+    /// end that are no whole element are left out.
+    ///
+    /// # Errors
+    /// As [`Self::number`].
+    pub fn widen(&self, bytes: &[u8], into: &mut Vec<f32>) -> Result<(), RunError> {
+        let element = self.element;
+        let values = bytes.chunks_exact(element.bytes()).map(|bytes| element.read(bytes));
+        match element {
+            // Pictures.
+            Element::U8 => into.extend(bytes.iter().map(|&level| f32::from(level))),
+            Element::I32 | Element::I64 => {
+                into.reserve(values.len());
+                for value in values {
+                    into.push(self.number(value)?);
+                }
+            }
+            _ => into.extend(values.map(|value| value as f32)),
+        }
+        Ok(())
+    }
+
+    /// What [`Model::run`] gives, as numbers of the port's element in memory; as many as both have room for.
+    pub fn narrow(&self, numbers: &[f32], into: &mut [u8]) {
+        let places = into.chunks_exact_mut(self.element.bytes());
+        places.zip(numbers).for_each(|(place, &number)| self.element.write(place, number.into()));
     }
 }
 

@@ -202,7 +202,12 @@ fn model(path: &Path, input: &[i64], nodes: Vec<proto::Node>) {
     let graph = proto::Graph {
         node: nodes,
         name: "g".into(),
-        initializer: vec![shape("all", &[-1]), shape("planes", &[-1, 1, 4, 4]), shape("images", &[-1, 3, 4, 4])],
+        initializer: vec![
+            shape("all", &[-1]),
+            shape("planes", &[-1, 1, 4, 4]),
+            shape("images", &[-1, 3, 4, 4]),
+            shape("rows", &[-1, 3, 16]),
+        ],
         input: vec![info("x", input)],
         output: vec![info("y", &[])],
         ..Default::default()
@@ -284,6 +289,50 @@ fn models_of_an_open_size_that_keep_images_apart_run_any_number() {
     let network = Compiler::new().front(&path).unwrap();
     assert_eq!(codes(&network), [""; 0]);
     assert!(network.sources.get(network.root).text.contains("f32[N, 3, 4, 4]"));
+    let whole = onnx::import(&path, &Options { batch: 5, ..Options::default() }).unwrap();
+    let expected = interpreter::run(&whole, &[values(&[5, 3, 4, 4])]).unwrap();
+    for batch in [1, 2, 5] {
+        let found = Compiler::new().batch(batch).compile_file(&path).unwrap();
+        assert_close(&found.run_tensors(&[values(&[5, 3, 4, 4])]).unwrap()[0], &expected[0]);
+    }
+}
+
+/// A class token as often as there are images, and attention whose steps come first: the sizes that a program computed of
+/// the batch are not those of one number of images.
+#[test]
+fn tokens_of_each_image_and_heads_behind_the_steps_run_any_number() {
+    let folder = Folder::new();
+    let path = folder.path("m.onnx");
+    let first_steps = [("perm", &[1, 0, 2][..])];
+    let nodes = vec![
+        node("Reshape x rows -> r", &[]),
+        node("ReduceMax r -> m", &[("axes", &[1]), ("keepdims", &[1])]),
+        node("Shape m -> one_row", &[]),
+        node("Constant -> whole", &[("value_ints", &[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3])]),
+        node("Cast whole -> token", &[("to", &[1])]),
+        node("Expand token one_row -> tokens", &[]),
+        node("Concat tokens r -> c", &[("axis", &[1])]),
+        node("Transpose c -> d", &first_steps),
+        node("Shape d -> steps", &[]),
+        node("Constant -> more", &[("value_ints", &[1, 2, 1])]),
+        node("Constant -> less", &[("value_ints", &[1, 1, 2])]),
+        node("Mul steps more -> wide", &[]),
+        node("Div wide less -> heads", &[]),
+        node("Reshape d heads -> e", &[]),
+        node("Transpose e -> q", &first_steps),
+        node("Transpose q -> k", &[("perm", &[0, 2, 1])]),
+        node("MatMul q k -> scores", &[]),
+        node("Softmax scores -> shares", &[("axis", &[-1])]),
+        node("MatMul shares q -> o", &[]),
+        node("Transpose o -> p", &first_steps),
+        node("Reshape p steps -> z", &[]),
+        node("Transpose z -> y", &first_steps),
+    ];
+    model(&path, &[0, 3, 4, 4], nodes);
+    let network = Compiler::new().front(&path).unwrap();
+    assert_eq!(codes(&network), [""; 0]);
+    let text = &network.sources.get(network.root).text;
+    assert!(text.contains("f32[N, 3, 4, 4]") && text.contains("expand_images(x)"), "{text}");
     let whole = onnx::import(&path, &Options { batch: 5, ..Options::default() }).unwrap();
     let expected = interpreter::run(&whole, &[values(&[5, 3, 4, 4])]).unwrap();
     for batch in [1, 2, 5] {

@@ -1,5 +1,6 @@
-"""Recurrent layers, layers that sample images, volumes, Einstein sums, computed weights, the forms of ONNX Runtime's
-optimizer, loops, and results whose number the data say, as fixtures for `cargo test onnx`.
+"""Recurrent layers, layers that sample images, volumes, Einstein sums, spectra, norms and pools by powers, attention,
+computed weights, the forms of ONNX Runtime's optimizer, loops, and results whose number the data say, as fixtures for
+`cargo test onnx`.
 
     python tests/onnx/layers.py   # needs onnx, onnxruntime and numpy; writes layers.npz beside itself
 
@@ -21,6 +22,8 @@ OPERATORS = {
     "LSTM": {0}, "GRU": {0}, "RNN": {0}, "GridSample": {0, 1}, "DeformConv": {0, 2, 4}, "RoiAlign": {0, 1},
     "Einsum": {0, 1, 2}, "AffineGrid": {0}, "MaxPool": {0}, "AveragePool": {0}, "GlobalAveragePool": {0},
     "NonMaxSuppression": {0, 1}, "NonZero": {0}, "Compress": {0}, "Unique": {0}, "Scan": {0, 1},
+    "DFT": {0}, "STFT": {0}, "LpPool": {0}, "GlobalLpPool": {0}, "LpNormalization": {0}, "RMSNormalization": {0},
+    "MeanVarianceNormalization": {0}, "Attention": {0, 1, 2, 3},
 }  # fmt: skip
 RNG = np.random.default_rng(7)
 
@@ -293,6 +296,109 @@ def ours():
         nodes = [node("Scan", ["h", "x"], ["y", "all"], body=body, num_scan_inputs=1, **attributes)]
         x = numbers(3, 5) if name == "scan_axes" else numbers(5, 3)
         yield made(name, nodes, {"x": x, "h": numbers(3)}, outputs=("y", "all"))
+
+    # Layer norms over other axes than the last, and the statistics that they stash.
+    image = numbers(2, 3, 4, 5)
+    for name, axis, size in [("chw", 1, (3, 4, 5)), ("hw", -2, (4, 5)), ("w", -1, (5,)), ("all", 0, (2, 3, 4, 5))]:
+        known = {"g": numbers(*size), "b": numbers(*size)}
+        norm = lambda given, results: [node("LayerNormalization", given, results, axis=axis, epsilon=1e-3)]  # noqa: B023, E731
+        yield made(f"layer_norm_{name}", norm(["x", "g", "b"], ["y"]), {"x": image}, known)
+        yield made(f"layer_norm_{name}_without_bias", norm(["x", "g"], ["y"]), {"x": image}, known)
+        stashed = norm(["x", "g", "b"], ["y", "m", "d"])
+        yield made(f"layer_norm_{name}_stash", stashed, {"x": image}, known, outputs=("y", "m", "d"))
+    yield made("layer_norm_computed_scale", [node("LayerNormalization", ["x", "g", "b"], ["y"], axis=-1)], {"x": image, "g": numbers(5), "b": numbers(5)})
+
+    # Places in a row as columns and rows, by numbers that are nodes of their own; remainders of known numbers.
+    constant = lambda name, array: node("Constant", [], [name], value=numpy_helper.from_array(np.asarray(array)))  # noqa: E731
+    nodes = [
+        constant("k", np.int64([6])),
+        constant("eight", np.int64(8)),
+        node("TopK", ["x", "k"], ["values", "places"]),
+        node("Div", ["places", "eight"], ["rows"]),
+        node("Cast", ["rows"], ["whole_rows"], to=TensorProto.INT64),
+        node("Mod", ["places", "eight"], ["columns"]),
+        *[node("Cast", [a], [b], to=TensorProto.FLOAT) for a, b in (("whole_rows", "y"), ("columns", "z"))],
+    ]
+    yield made("rows_and_columns", nodes, {"x": numbers(2, 64)}, outputs=("y", "z"))
+    nodes = [
+        node("Mod", ["seven", "three"], ["m"], fmod=1),
+        node("Mod", ["seven", "three"], ["n"]),
+        *[node("Cast", [a], [a + "f"], to=TensorProto.FLOAT) for a in "mn"],
+        node("Add", ["x", "mf"], ["xm"]),
+        node("Mul", ["xm", "nf"], ["y"]),
+    ]
+    yield made("known_remainders", nodes, {"x": numbers(2, 2)}, {"seven": np.int64([-7, 7]), "three": np.int64([3, -3])})
+
+    # Scales of the data at hand, by an operator of its own and by its parts, as Neural Compressor writes them.
+    weight = RNG.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8)
+    known = {"w": weight, "ws": np.float32(0.01), "wz": np.int8(0), "b": numbers(4), "column": np.int64([1, -1, 1, 1])}
+    ends = [
+        node("ConvInteger", ["q", "w", "z", "wz"], ["sums"], pads=[1] * 4),
+        node("Mul", ["s", "ws"], ["scale"]),
+        node("Div", ["b", "scale"], ["steps"]),
+        node("Floor", ["steps"], ["floored"]),
+        node("Cast", ["floored"], ["terms"], to=TensorProto.INT32),
+        node("Reshape", ["terms", "column"], ["of_channels"]),
+        node("Add", ["sums", "of_channels"], ["all"]),
+        node("Cast", ["all"], ["reals"], to=TensorProto.FLOAT),
+        node("Mul", ["reals", "scale"], ["y"]),
+    ]
+    image = numbers(1, 3, 6, 7)
+    nodes = [node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]), *ends]
+    yield made("conv_of_dynamic_levels", nodes, {"x": image}, known)
+    nodes = [
+        node("ReduceMin", ["x"], ["least"], keepdims=0),
+        node("ReduceMax", ["x"], ["most"], keepdims=0),
+        node("Abs", ["least"], ["below"]),
+        node("Abs", ["most"], ["above"]),
+        node("Max", ["below", "above"], ["size"]),
+        node("Div", ["size", "half"], ["s"]),
+        node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+    ]
+    known = {**known, "half": np.float32(127), "z": np.int8(0)}
+    yield made("conv_of_symmetric_levels", [*nodes, *ends], {"x": image}, known)
+    back = node("DequantizeLinear", ["q", "s", "z"], ["y"])
+    yield made("dynamic_levels_and_back", [node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]), back], {"x": image})
+
+
+
+    yield from signals()
+
+
+def signals():
+    node = helper.make_node
+    for axis, shape, attributes in (
+        (1, (2, 10, 1), {}),
+        (1, (2, 10, 2), dict(inverse=1)),
+        (2, (2, 3, 11, 1), dict(onesided=1)),
+        (1, (2, 6, 5, 1), dict(onesided=1)),
+    ):
+        spectrum = node("DFT", ["x"], ["y"], axis=axis, **attributes)
+        yield made(f"dft_{'x'.join(map(str, shape))}", [spectrum], {"x": numbers(*shape)})
+    for length in (6, 16):
+        nodes = [node("DFT", ["x", "length"], ["y"], axis=1)]
+        yield made(f"dft_of_{length}", nodes, {"x": numbers(2, 10, 1)}, {"length": np.int64(length)})
+    for name, known, attributes in (
+        ("stft", {"step": np.int64(8), "window": np.hanning(16).astype(np.float32)}, {}),
+        ("stft_of_two_sides", {"step": np.int64(5), "window": np.hanning(12).astype(np.float32)}, dict(onesided=0)),
+    ):
+        yield made(name, [node("STFT", ["x", "step", "window"], ["y"], **attributes)], {"x": numbers(2, 64, 1)}, known)
+    for window in ("Hann", "Hamming", "Blackman"):
+        for periodic in (0, 1):
+            nodes = [node(f"{window}Window", ["size"], ["w"], periodic=periodic), node("Mul", ["x", "w"], ["y"])]
+            yield made(f"{window.lower()}_{periodic}", nodes, {"x": numbers(2, 10)}, {"size": np.int64(10)})
+    bounds = {"bins": np.int64(12), "length": np.int64(64), "rate": np.int64(8000)}
+    bounds |= {"low": np.float32(20), "high": np.float32(3800)}
+    nodes = [node("MelWeightMatrix", list(bounds), ["m"]), node("MatMul", ["x", "m"], ["y"])]
+    yield made("mel", nodes, {"x": numbers(2, 33)}, bounds)
+    yield made("lp_of_zeros", [node("LpNormalization", ["x"], ["y"], axis=1)], {"x": np.zeros((2, 3), np.float32)})
+    pool = node("LpPool", ["x"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2], p=1)
+    yield made("lp_pool_padded", [pool], {"x": numbers(1, 3, 8, 8)})
+    norm = node("SimplifiedLayerNormalization", ["x", "s"], ["y"], axis=-1)
+    yield made("rms_of_onnx_runtime", [norm], {"x": numbers(2, 5, 8)}, {"s": numbers(8)})
+    for mode, pads in (("reflect", [0, 2, 0, 1]), ("edge", [0, 3, 0, 2]), ("wrap", [0, 3, 0, 2])):
+        yield made(f"pad_rows_{mode}", [node("Pad", ["x", "pads"], ["y"], mode=mode)], {"x": numbers(2, 5)},
+                   {"pads": np.int64(pads)}, opset=19)  # fmt: skip
 
 
 def main():

@@ -77,6 +77,8 @@ pub(crate) struct OnnxBuilder<'g> {
     pub batch: Option<String>,
     places: HashMap<NodeId, Images>,
     nodes: Vec<proto::Node>,
+    /// How many of them belong to nodes of the graph before the one at hand.
+    begun: usize,
     /// What each value will be called.
     planned: HashMap<NodeId, String>,
     /// What each value is called: a name of another one's where nothing had to be computed.
@@ -106,6 +108,7 @@ impl<'g> OnnxBuilder<'g> {
             batch,
             places,
             nodes: vec![],
+            begun: 0,
             planned: HashMap::new(),
             values: HashMap::new(),
             infos: vec![],
@@ -157,12 +160,13 @@ impl<'g> OnnxBuilder<'g> {
     pub(crate) fn begin(&mut self, id: NodeId) {
         let label = self.graph.node(id).name.clone();
         self.label = label.unwrap_or_else(|| self.planned[&id].clone());
+        self.begun = self.nodes.len();
     }
 
     /// Ends them: `value` is what the graph's node gives.
     pub(crate) fn end(&mut self, id: NodeId, value: String) {
-        // A constant has no node: its initializer is the value.
-        let is_own = self.nodes.last().is_some_and(|n| n.output[0] == value);
+        // A constant has no node, its initializer is the value; nor has a second name for a value.
+        let is_own = self.nodes[self.begun..].last().is_some_and(|n| n.output[0] == value);
         let name = match is_own {
             true => {
                 let name = self.planned[&id].clone();
@@ -180,6 +184,11 @@ impl<'g> OnnxBuilder<'g> {
     /// The values that a node reads.
     pub(crate) fn operands(&self, id: NodeId) -> Vec<String> {
         self.graph.operands(id).iter().map(|o| self.values.get(o).cloned().unwrap_or_default()).collect()
+    }
+
+    /// The nodes whose values those are.
+    pub(crate) fn operand_nodes(&self, id: NodeId) -> Vec<NodeId> {
+        self.graph.operands(id)
     }
 
     pub(crate) fn shape(&self, id: NodeId) -> &'g Shape {

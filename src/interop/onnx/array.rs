@@ -185,6 +185,17 @@ impl Array {
         numbers.iter().all(|&n| n == first).then_some(first as f32)
     }
 
+    /// What all entries along an axis are: one of them, with the axis before the others. `None` where they differ.
+    pub fn same_along(&self, axis: usize) -> Option<Self> {
+        let others = (0..self.rank()).filter(|&other| other != axis);
+        let moved = self.transposed(&[axis].into_iter().chain(others).collect::<Vec<_>>());
+        let size = moved.len() / moved.dims[0].max(1);
+        let numbers = moved.to_f64();
+        let one = numbers.get(..size).filter(|one| !one.is_empty())?;
+        let is_one = |other: &[f64]| other.iter().zip(one).all(|(a, b)| a.to_bits() == b.to_bits());
+        numbers.chunks(size).all(is_one).then(|| moved.select([&[1], &moved.dims[1..]].concat(), 0..size))
+    }
+
     /// The same numbers under other sizes.
     ///
     /// # Panics

@@ -66,6 +66,9 @@ pub struct Options {
     /// Whole shapes of inputs by name; they override the model's. A name that is none of an input's but of a size that the
     /// model leaves open has one number, which is that size wherever it stands but first.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Whether `batch` divides no size of the model but those that count images: then values that are alike for all images
+    /// are made for as many as there are, and the graph fits other numbers of them, too.
+    pub any_images: bool,
     /// Height and width of the pictures: of the only input with four axes, whatever the model states.
     pub pictures: Option<[usize; 2]>,
     /// Inputs that always have these numbers, see [`ModelFile::fix`].
@@ -74,7 +77,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { batch: 1, shapes: BTreeMap::new(), pictures: None, fixed: BTreeMap::new() }
+        Self { batch: 1, shapes: BTreeMap::new(), any_images: false, pictures: None, fixed: BTreeMap::new() }
     }
 }
 

@@ -24,6 +24,13 @@ pub(crate) fn of_known(array: &Array) -> i32 {
     if array.as_ints().is_some() { data_type::INT64 } else { data_type::FLOAT }
 }
 
+/// The type of numbers that are known, of which the operator that gave them says `ty`: it has the last word where it can
+/// be right, and on levels, of whose type others know.
+pub(crate) fn of_known_result(array: &Array, ty: i32) -> i32 {
+    let agrees = is_whole(ty) == array.as_ints().is_some();
+    if agrees || array.levels().is_some() { ty } else { of_known(array) }
+}
+
 /// The type of a node's result, given those of its inputs.
 pub(crate) fn of_result(node: &proto::Node, result: usize, inputs: &[i32]) -> i32 {
     let input = |index: usize| inputs.get(index).copied().unwrap_or(data_type::FLOAT);

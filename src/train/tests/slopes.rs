@@ -241,6 +241,13 @@ fn transposed_convolutions() {
 }
 
 #[test]
+fn what_is_repeated_for_each_image() {
+    // Of the other value only the number of images is read.
+    let compared = |shapes: &[&[usize]]| check("expand_images", shapes, |b, inputs| b.add(ExpandImages {}, inputs));
+    assert_eq!([compared(&[&[1, 2, 3], &[4, 2]]), compared(&[&[1, 3], &[1, 2]])], [6, 3]);
+}
+
+#[test]
 fn products_of_matrices() {
     check_op(Linear { features: 3, bias: true, epilogue: vec![] }, &[&[2, 5]]);
     check_op(Linear { features: 2, bias: false, epilogue: vec![] }, &[&[1, 3]]);

@@ -71,7 +71,11 @@ impl Draft<'_> {
         if values.contains_key(&node) {
             return true;
         }
-        let operands = self.operands(node);
+        let mut operands = self.operands(node);
+        if let Some(Op::ExpandImages(_)) = self.op(node) {
+            // Of the input it reads the number of images, which the shape tells.
+            operands[1] = operands[0];
+        }
         if !operands.iter().all(|&operand| self.evaluate(operand, values)) {
             return false;
         }

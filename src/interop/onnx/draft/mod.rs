@@ -38,6 +38,8 @@ pub(crate) struct Draft<'m> {
     arranged: HashMap<(NodeId, Vec<Option<usize>>), NodeId>,
     concats: concats::Concats,
     transposed: transposed::Transposed,
+    /// The input that tells the number of images, where sizes that it divides count these and nothing else.
+    images: Option<NodeId>,
     /// Elements that were computed.
     folded: usize,
     /// Elements of the model's weights.
@@ -55,6 +57,7 @@ impl<'m> Draft<'m> {
             arranged: HashMap::new(),
             concats: concats::Concats::default(),
             transposed: transposed::Transposed::default(),
+            images: None,
             folded: 0,
             brought: 0,
         }
@@ -234,10 +237,34 @@ impl Draft<'_> {
         Ok(view.of(self.add(op, &[view.node], weights)?))
     }
 
+    /// Says which input's first size is the number of images, and divides no other size.
+    pub(crate) fn set_images(&mut self, input: Option<NodeId>) {
+        self.images = input;
+    }
+
     /// A known array as a value.
     pub(crate) fn constant(&mut self, array: &Array) -> Result<View, String> {
+        if let Some(input) = self.images
+            && let Some((axis, one)) = self.alike(input, array)
+        {
+            let op = ops::Constant::of(one.dims.clone());
+            let one = self.add(op, &[], vec![one.to_values()])?;
+            let node = self.add(ops::ExpandImages {}, &[one, input], vec![])?;
+            // The images come first there, the other axes behind.
+            let place = |of: usize| if of == axis { 0 } else { of + usize::from(of < axis) };
+            return Ok(View { node, axes: (0..array.rank()).map(|of| Some(place(of))).collect() });
+        }
         let op = ops::Constant::of(array.dims.clone());
         Ok(View::whole(self.add(op, &[], vec![array.to_values()])?, array.rank()))
+    }
+
+    /// The one axis of an array that counts the images of an input, and what is the same for all of them.
+    fn alike(&self, input: NodeId, array: &Array) -> Option<(usize, Array)> {
+        let count = *self.graph.node(input).shape.dims().first()?;
+        let counted: Vec<usize> = (0..array.rank()).filter(|&a| array.dims[a].is_multiple_of(count)).collect();
+        let [axis] = counted[..] else { return None };
+        let one = (array.dims[axis] == count).then(|| array.same_along(axis))??;
+        Some((axis, one))
     }
 
     /// An input as a view, whether it is known or computed.

@@ -236,6 +236,8 @@ fn int_function(name: &str) -> Option<fn(i64, i64) -> Option<i64>> {
         "Mod" => {
             |a, b| a.checked_rem(b).and_then(|r| if r != 0 && (r < 0) != (b < 0) { r.checked_add(b) } else { Some(r) })
         }
+        // The sign is the dividend's.
+        "Fmod" => i64::checked_rem,
         "Max" => |a, b| Some(a.max(b)),
         "Min" => |a, b| Some(a.min(b)),
         "Equal" => |a, b| Some((a == b).into()),

@@ -68,6 +68,8 @@ pub(crate) fn fold(draft: &mut Draft, call: &Call) -> Folded {
             spectral::constant(draft, call, &inputs)
         }
         name if name.starts_with("Reduce") => arithmetic::reduce(call, first),
+        // Of floats the operator itself knows it.
+        "Mod" if call.flag("fmod", false)? => arithmetic::binary(draft, "Fmod", &all.ok_or("an input is missing")?),
         name => match (arithmetic::unary(name), all) {
             (Some(function), _) => one(arithmetic::map(first, function)?),
             (None, Some(all)) => arithmetic::binary(draft, name, &all),

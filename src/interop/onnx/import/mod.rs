@@ -78,6 +78,10 @@ pub(crate) fn import(file: &ModelFile, options: &Options) -> Result<Graph, Impor
     };
     importer.initializers(graph).map_err(refuse)?;
     importer.inputs(graph).map_err(refuse)?;
+    if options.any_images {
+        let input = open_inputs(file, options).first().map(|&i| importer.draft.inputs()[i]);
+        importer.draft.set_images(input);
+    }
     importer.count_uses(&graph.node, graph.output.iter().map(|o| o.name.as_str()));
     importer.nodes(&graph.node, 0);
     let outputs = importer.outputs(graph);
@@ -169,6 +173,11 @@ impl<'m> Importer<'m> {
             let of_body = std::mem::take(&mut self.inner_types);
             for (i, name) in node.output.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
                 let ty = of_body.get(i).copied().unwrap_or_else(|| types::of_result(node, i, &inputs));
+                // Where an operator does not tell, such as a constant, the numbers do.
+                let ty = match values.get(i) {
+                    Some(Value::Known(array)) => types::of_known_result(array, ty),
+                    _ => ty,
+                };
                 self.set_type(name, ty);
             }
             let missing = std::iter::repeat(Value::Missing);

@@ -94,12 +94,9 @@ fn not(draft: &mut Draft, view: &View) -> Option<Result<View, String>> {
 /// Between bounds of which one at least is computed; the upper one has the last word.
 fn clip(draft: &mut Draft, call: &Call, mut view: View) -> Results {
     for (index, kind) in [(1, BinaryKind::Max), (2, BinaryKind::Min)] {
-        view = match call.input(index).cloned() {
-            None => view,
-            Some(Value::Known(bound)) => with_known(draft, kind, &view, &bound, false, false)?,
-            Some(Value::Data(bound)) => join(draft, kind, &view, &bound)?,
-            Some(_) => return Err(format!("input {index} is missing")),
-        };
+        if let Some(bound) = call.input(index) {
+            view = with_value(draft, kind, &view, bound, false)?;
+        }
     }
     one(view)
 }
@@ -407,6 +404,21 @@ pub(crate) fn join(draft: &mut Draft, kind: BinaryKind, a: &View, b: &View) -> R
     let operands = [draft.in_order(a)?, draft.in_order(b)?];
     let node = draft.add(op, &operands, vec![])?;
     Ok(View::whole(node, dims.len()))
+}
+
+/// A computed value and one that may be known. `may_change` is [`with_known`]'s.
+pub(crate) fn with_value(
+    draft: &mut Draft,
+    kind: BinaryKind,
+    view: &View,
+    other: &Value,
+    may_change: bool,
+) -> Result<View, String> {
+    match other {
+        Value::Data(other) => join(draft, kind, view, other),
+        Value::Known(array) => with_known(draft, kind, view, array, false, may_change),
+        Value::OnGrid(..) | Value::Missing => Err("an input is missing".into()),
+    }
 }
 
 /// `other`, aligned at the end as broadcasting does, in the order of the axes of `anchor`'s node.

@@ -1,6 +1,6 @@
 //! Layer normalisation: an operation of its own over channels, arithmetic over other axes.
 
-use super::elementwise::{self, activate, with_known};
+use super::elementwise::{self, activate, with_known, with_value};
 use super::pool::reduce_axes;
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value, axis};
@@ -17,11 +17,17 @@ pub(crate) fn layer_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<
     let view = draft.view(call, 0)?;
     let axes: Vec<usize> = (axis(call.int("axis", -1)?, view.rank())?..view.rank()).collect();
     let eps = call.float("epsilon", 1e-5)?;
-    let (scale, bias) = (call.need_known(1)?, call.known(2)?);
+    let scale = call.input(1).ok_or("input 1 is missing")?;
+    let bias = call.input(2);
     let statistics_are_read = call.only_first_output("").is_err();
-    match statistics_are_read || !are_channels(draft, &view, &axes) {
-        true => arithmetic(draft, &view, &axes, eps, scale, bias),
-        false => Ok(vec![Value::Data(over_channels(draft, &view, eps, scale, bias)?)]),
+    let known = match (scale, bias) {
+        (Value::Known(scale), None) => Some((scale, None)),
+        (Value::Known(scale), Some(Value::Known(bias))) => Some((scale, Some(bias))),
+        _ => None,
+    };
+    match known.filter(|_| !statistics_are_read && are_channels(draft, &view, &axes)) {
+        None => arithmetic(draft, &view, &axes, eps, scale, bias),
+        Some((scale, bias)) => Ok(vec![Value::Data(over_channels(draft, &view, eps, scale, bias)?)]),
     }
 }
 
@@ -59,8 +65,8 @@ pub(crate) fn arithmetic(
     view: &View,
     axes: &[usize],
     eps: f32,
-    scale: &Array,
-    bias: Option<&Array>,
+    scale: &Value,
+    bias: Option<&Value>,
 ) -> Result<Vec<Value>, String> {
     let mean = reduce_axes(draft, view, ReduceKind::Mean, axes)?;
     let centred = elementwise::join(draft, BinaryKind::Sub, view, &mean)?;
@@ -69,9 +75,9 @@ pub(crate) fn arithmetic(
     let variance = activate(draft, &variance, Activation::Scale { mul: 1.0, add: eps })?;
     let deviation = activate(draft, &variance, Activation::Sqrt)?;
     let mut result = elementwise::join(draft, BinaryKind::Div, &centred, &deviation)?;
-    result = with_known(draft, BinaryKind::Mul, &result, scale, false, true)?;
+    result = with_value(draft, BinaryKind::Mul, &result, scale, true)?;
     if let Some(bias) = bias {
-        result = with_known(draft, BinaryKind::Add, &result, bias, false, true)?;
+        result = with_value(draft, BinaryKind::Add, &result, bias, true)?;
     }
     // What nobody reads of these vanishes.
     let one = Array::floats([], vec![1.0]);

@@ -13,6 +13,7 @@
 //! - moves of axes are views, most of which cancel ([`super::view`]);
 //! - padding before a convolution or pool is its own ([`conv`]), as the language writes it.
 
+mod attention;
 mod channels;
 mod contrib;
 mod conv;
@@ -61,6 +62,7 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "LayerNormalization" => layer_norm::layer_normalization,
         "GroupNormalization" => norm::group_normalization,
         "LRN" => norm::lrn,
+        "Attention" => attention::attention,
         "Einsum" => einsum::einsum,
         "DFT" => spectral::dft,
         "STFT" => spectral::stft,

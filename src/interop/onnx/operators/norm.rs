@@ -45,7 +45,7 @@ fn standardised(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let view = draft.view(call, 0)?;
     let axes: Vec<usize> = (0..view.rank()).filter(|&axis| axis != 1).collect();
     let trailing = view.rank().saturating_sub(2);
-    let per_channel = |array: &Array| array.reshaped([array.dims.clone(), vec![1; trailing]].concat());
+    let per_channel = |array: &Array| Value::Known(array.reshaped([array.dims.clone(), vec![1; trailing]].concat()));
     let (scale, bias) = (per_channel(call.need_known(1)?), per_channel(call.need_known(2)?));
     let mut results = layer_norm::arithmetic(draft, &view, &axes, call.float("epsilon", 1e-5)?, &scale, Some(&bias))?;
     results.truncate(1);

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::conv;
-use super::elementwise::{self, activate, with_known};
+use super::elementwise::{self, activate, with_known, with_value};
 use super::{indices, linear, norm, packed, pool, shape};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Grid, Value};
@@ -46,12 +46,8 @@ fn known_levels(call: &Call, input: usize) -> Option<Levels> {
 /// The grid that a scale and a zero point among a node's inputs tell. `levels` are those that it has, where something else
 /// tells them; a grid of which nothing does is of u8, as the standard says.
 fn grid(call: &Call, scale: usize, zero: usize, axis: i64, levels: Option<Levels>) -> Result<Grid, String> {
-    let known = |input: usize| {
-        let beside = "netc takes grids that are known, and those of DynamicQuantizeLinear";
-        call.known(input).map_err(|why| format!("{why}: {beside}"))
-    };
-    let scales = known(scale)?.ok_or("it has no scale")?;
-    let zeros = known(zero)?;
+    let scales = call.known(scale)?.ok_or("it has no scale")?;
+    let zeros = call.known(zero)?;
     if zeros.is_some_and(|zeros| zeros.levels().is_none()) {
         return Err("levels of another type than 2, 4, 8 or 16 bits".into());
     }
@@ -219,8 +215,14 @@ pub(crate) fn quantize_linear(draft: &mut Draft, call: &Call) -> Results {
         return Err("quotients of another type than float".into());
     }
     let axis = call.int("axis", 1)?;
-    let grid = grid(call, 1, 2, axis, named_levels(call)?)?;
     let view = draft.view(call, 0)?;
+    if is_computed(call) {
+        let levels = named_levels(call)?.or(known_levels(call, 2)).or(data_type::levels(call.type_of(2)));
+        let (scale, zero) = computed_grid(call, view.rank(), axis)?;
+        let levels = quantized_by(draft, &view, &scale, zero.as_ref(), levels.unwrap_or(Levels::U8))?;
+        return Ok(vec![Value::Data(levels)]);
+    }
+    let grid = grid(call, 1, 2, axis, named_levels(call)?)?;
     on_grid(draft, &view, grid)
 }
 
@@ -239,6 +241,18 @@ pub(crate) fn dequantize_linear(draft: &mut Draft, call: &Call) -> Results {
         if let Some(numbers) = of_levels(draft, levels, &beside, DynamicPart::Numbers)? {
             return Ok(vec![Value::Data(numbers)]);
         }
+    }
+    if is_computed(call) {
+        let view = match call.input(0) {
+            Some(Value::OnGrid(view, grid)) => levels(draft, view, grid)?,
+            _ => draft.view(call, 0)?,
+        };
+        let (scale, zero) = computed_grid(call, view.rank(), axis)?;
+        let centred = match zero {
+            Some(zero) => with_value(draft, BinaryKind::Sub, &view, &zero, false)?,
+            None => view,
+        };
+        return Ok(vec![Value::Data(with_value(draft, BinaryKind::Mul, &centred, &scale, false)?)]);
     }
     let grid = grid_of(call, 0, axis)?;
     Ok(vec![numbers(draft, call, 0, &grid)?])
@@ -584,4 +598,52 @@ fn times_scales(draft: &mut Draft, call: &Call, factors: [Value; 2], scales: &Ca
         Value::Data(scaled) => packed::with_bias(draft, call, scaled, bias),
         _ => Err("its result is known before the model runs".into()),
     }
+}
+
+/// Whether the scale or the zero point of input 0 is computed when the network runs.
+fn is_computed(call: &Call) -> bool {
+    [1, 2].iter().any(|&input| matches!(call.input(input), Some(Value::Data(_))))
+}
+
+/// The scale and the zero point of a value of so many axes, as they are joined to it: of one number, or along an axis.
+fn computed_grid(call: &Call, rank: usize, axis: i64) -> Result<(Value, Option<Value>), String> {
+    let aligned = |value: &Value| {
+        let of = match value {
+            Value::Data(view) => view.rank(),
+            Value::Known(array) => array.rank(),
+            Value::OnGrid(..) | Value::Missing => return Err("a scale that is on a grid itself".to_string()),
+        };
+        if of == 0 {
+            return Ok(value.clone());
+        }
+        let axis = crate::interop::onnx::call::axis(axis, rank)?;
+        let behind = rank - 1 - axis;
+        Ok(match value {
+            Value::Known(array) if of == 1 => {
+                Value::Known(array.reshaped([array.dims.clone(), vec![1; behind]].concat()))
+            }
+            Value::Data(view) if of == 1 => Value::Data(view.with_new(&(1..=behind).collect::<Vec<_>>())),
+            _ => return Err("computed scales of several axes".into()),
+        })
+    };
+    let scale = aligned(call.input(1).ok_or("it has no scale")?)?;
+    Ok((scale, call.input(2).map(aligned).transpose()?))
+}
+
+/// The levels of a grid whose scale or zero point is a value: whole numbers.
+fn quantized_by(
+    draft: &mut Draft,
+    view: &View,
+    scale: &Value,
+    zero: Option<&Value>,
+    levels: Levels,
+) -> Result<View, String> {
+    let steps = with_value(draft, BinaryKind::Div, view, scale, false)?;
+    let wide = Grid { levels: Levels { bits: 16, signed: true }, scale: vec![1.0], zero: vec![0], axis: None };
+    let mut result = rounded(draft, &steps, &wide, true)?;
+    if let Some(zero) = zero {
+        result = with_value(draft, BinaryKind::Add, &result, zero, false)?;
+    }
+    let (min, max) = (levels.low() as f32, levels.high() as f32);
+    activate(draft, &result, Activation::Clip { min, max })
 }

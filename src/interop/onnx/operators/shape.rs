@@ -313,7 +313,7 @@ pub(crate) fn tile(draft: &mut Draft, call: &Call) -> Results {
     one(copies(draft, view, &counts)?)
 }
 
-fn copies(draft: &mut Draft, mut view: View, counts: &[usize]) -> Result<View, String> {
+pub(super) fn copies(draft: &mut Draft, mut view: View, counts: &[usize]) -> Result<View, String> {
     for (axis, &count) in counts.iter().enumerate() {
         if count == 0 || count > MAX_COPIES {
             return Err(format!("{count} copies along axis {axis}: netc joins up to {MAX_COPIES}"));

@@ -20,13 +20,17 @@ struct Transform {
     bins: usize,
     /// 1 for real numbers, 2 for complex ones.
     parts: usize,
+    /// The same of the result: 1 where it is of real numbers.
+    result_parts: usize,
     inverse: bool,
 }
 
 impl Transform {
     /// Refuses what takes more room than is there for what a model makes of itself.
     fn reserve(&self, draft: &mut Draft) -> Result<(), String> {
-        let count = [self.given, self.parts, self.bins, 2].iter().try_fold(1usize, |all, &n| all.checked_mul(n));
+        let count = [self.given, self.parts, self.bins, self.result_parts]
+            .iter()
+            .try_fold(1usize, |all, &n| all.checked_mul(n));
         draft.reserve(count.ok_or("its length overflows")?)
     }
 
@@ -41,6 +45,9 @@ impl Transform {
             (0, _) => -sine,
             _ => sine,
         };
+        // Where the result is real, a number stands for its conjugate on the other side, too, if it has one there.
+        let is_twice = self.result_parts == 1 && at > 0 && 2 * at != self.length;
+        let factor = if is_twice { 2.0 * factor } else { factor };
         if self.inverse { factor / self.length as f64 } else { factor }
     }
 }
@@ -53,11 +60,13 @@ fn parts_of(dims: &[usize]) -> Result<usize, String> {
     }
 }
 
+const TWO_SIDES: &str = "complex numbers have two sides (onesided = 1)";
+
 fn length_of(length: i64, name: &str) -> Result<usize, String> {
     usize::try_from(length).ok().filter(|&n| n > 0).ok_or_else(|| format!("its {name} is {length}"))
 }
 
-/// `[…, n, …, parts]` to `[…, bins, …, 2]` along an axis.
+/// `[…, n, …, parts]` to `[…, bins, …, 2]` along an axis; an inverse transform of one side gives real numbers, `[…, n, …, 1]`.
 pub(crate) fn dft(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     let mut view = draft.view(call, 0)?;
     let dims = draft.dims(&view);
@@ -71,19 +80,28 @@ pub(crate) fn dft(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> 
     if along + 1 == dims.len() {
         return Err("its axis is the last one, which has the real and the imaginary part".into());
     }
+    let (inverse, onesided) = (call.flag("inverse", false)?, call.flag("onesided", false)?);
+    let to_real = inverse && onesided;
+    if onesided && (parts == 2) != inverse {
+        let is =
+            if inverse { "the spectrum of one side (inverse, onesided = 1) is of complex numbers" } else { TWO_SIDES };
+        return Err(is.into());
+    }
     let length = match call.known_ints(1)?.and_then(|list| list.first().copied()) {
         Some(length) => length_of(length, "dft_length")?,
+        None if to_real => length_of(2 * (dims[along] as i64 - 1), "length")?,
         None => dims[along],
     };
-    let (inverse, onesided) = (call.flag("inverse", false)?, call.flag("onesided", false)?);
-    if inverse && onesided {
-        return Err("an inverse transform of one side (onesided = 1) is not supported".into());
-    }
-    if onesided && parts == 2 {
-        return Err("complex numbers have two sides (onesided = 1)".into());
-    }
-    let given = length.min(dims[along]);
-    let transform = Transform { length, given, bins: if onesided { length / 2 + 1 } else { length }, parts, inverse };
+    let half = length / 2 + 1;
+    let transform = Transform {
+        length,
+        given: dims[along].min(if to_real { half } else { length }),
+        bins: if onesided && !to_real { half } else { length },
+        parts,
+        result_parts: if to_real { 1 } else { 2 },
+        inverse,
+    };
+    let Transform { given, bins, result_parts, .. } = transform;
     transform.reserve(draft)?;
     if given < dims[along] {
         view = cut(draft, &view, along, 0, given, 1)?;
@@ -96,11 +114,12 @@ pub(crate) fn dft(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> 
     let places = (0..given).flat_map(|at| (0..parts).map(move |from| (at, from)));
     let matrix = places.flat_map(|(at, from)| {
         let transform = &transform;
-        (0..transform.bins).flat_map(move |bin| [0, 1].map(|to| transform.factor(at, from, bin, to) as f32))
+        let places = (0..bins).flat_map(move |bin| (0..result_parts).map(move |to| (bin, to)));
+        places.map(move |(bin, to)| transform.factor(at, from, bin, to) as f32)
     });
-    let matrix = Array::floats([given * parts, 2 * transform.bins], matrix.collect());
+    let matrix = Array::floats([given * parts, result_parts * bins], matrix.collect());
     let product = times_known(draft, &flat, &matrix)?;
-    let result = reshaped(draft, &product, &[&outer[..], &[transform.bins, 2]].concat())?;
+    let result = reshaped(draft, &product, &[&outer[..], &[bins, result_parts]].concat())?;
     // Back to its place.
     let mut back: Vec<usize> = (0..outer.len()).collect();
     back.insert(along, outer.len());
@@ -134,10 +153,10 @@ pub(crate) fn stft(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String>
     }
     let onesided = call.flag("onesided", true)?;
     if onesided && parts == 2 {
-        return Err("complex numbers have two sides (onesided = 1)".into());
+        return Err(TWO_SIDES.into());
     }
     let bins = if onesided { length / 2 + 1 } else { length };
-    let transform = Transform { length, given: length, bins, parts, inverse: false };
+    let transform = Transform { length, given: length, bins, parts, result_parts: 2, inverse: false };
     transform.reserve(draft)?;
     let channels = (0..bins).flat_map(|bin| [(bin, 0), (bin, 1)]);
     let weight = channels.flat_map(|(bin, to)| {
