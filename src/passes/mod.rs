@@ -24,6 +24,7 @@ mod join_phases;
 mod lower_channel_constants;
 mod lower_constants;
 mod lower_dynamic_conv;
+mod lower_dynamic_quantize;
 mod lower_expand_images;
 mod lower_quantized;
 mod lower_recurrent;
@@ -88,6 +89,11 @@ pub const PIPELINE: &[Pass] = &[
         "lower_channel_constants",
         "weights of the constants that a text gives channels",
         lower_channel_constants::run,
+    ),
+    pass(
+        "lower_dynamic_quantize",
+        "arithmetic for grids that the numbers themselves tell",
+        lower_dynamic_quantize::run,
     ),
     pass("lower_expand_images", "values that are repeated for each image, for as many", lower_expand_images::run),
     pass("constant_folding", "compute what depends on constants only", constant_folding::run),

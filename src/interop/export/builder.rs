@@ -217,14 +217,14 @@ impl<'g> OnnxBuilder<'g> {
     /// As [`Self::node`], and gives the second of two results; nobody reads the first.
     pub(crate) fn second(&mut self, op_type: &str, inputs: &[&str], attributes: Vec<proto::Attribute>) -> String {
         self.node(op_type, inputs, attributes);
-        self.another("indices")
+        self.further_result("indices")
     }
 
-    /// Another result of the last node.
-    pub(crate) fn another(&mut self, role: &str) -> String {
-        let op_type = self.nodes.last().expect("a node was added").op_type.to_lowercase();
-        let output = self.unique(&format!("{}/{op_type}_{role}", self.label));
-        self.nodes.last_mut().expect("just looked at").output.push(output.clone());
+    /// Names one more result of the node that was added last.
+    pub(crate) fn further_result(&mut self, what: &str) -> String {
+        let op_type = self.nodes.last().expect("just added").op_type.to_lowercase();
+        let output = self.unique(&format!("{}/{op_type}_{what}", self.label));
+        self.nodes.last_mut().expect("just added").output.push(output.clone());
         output
     }
 

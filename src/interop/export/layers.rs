@@ -2,13 +2,15 @@
 
 use std::ops::Range;
 
+use super::super::onnx::proto::data_type;
 use super::builder::OnnxBuilder;
-use super::operators::{Result, conv, conv_transpose, float, int, ints, string, transpose, with_weights};
+use super::operators::{Result, conv, conv_transpose, float, int, ints, reshape, string, transpose, with_weights};
 use crate::ir::NodeId;
+use crate::ops::dynamic_quantize::DynamicPart;
 use crate::ops::grid_sample::{Beyond, GridCoordinates, Sampling};
 use crate::ops::pool_nd::WindowPool;
 use crate::ops::recurrent::{Cell, Direction};
-use crate::ops::{ConvNd, DynamicConv2d, GridSample, Op, PoolNd, Recurrent, RoiAlign, Slice};
+use crate::ops::{ConvNd, DynamicConv2d, DynamicQuantize, GridSample, Op, PoolNd, Recurrent, RoiAlign, Slice};
 
 fn named(inputs: &[String]) -> Vec<&str> {
     inputs.iter().map(String::as_str).collect()
@@ -57,6 +59,28 @@ pub(super) fn pool_nd(b: &mut OnnxBuilder, id: NodeId, op: &PoolNd, x: &str) -> 
         false => attributes.push(int("count_include_pad", counts.into())),
     }
     Ok(b.node(if is_max { "MaxPool" } else { "AveragePool" }, &[x], attributes))
+}
+
+/// Levels, scale and zero point, of which a node gives all.
+pub(super) fn dynamic_quantize(b: &mut OnnxBuilder, id: NodeId, op: &DynamicQuantize, x: &str) -> String {
+    let levels = b.node("DynamicQuantizeLinear", &[x], vec![]);
+    let [scale, zero] = ["scale", "zero_point"].map(|what| b.further_result(what));
+    let as_float =
+        |b: &mut OnnxBuilder, value: &str| b.node("Cast", &[value], vec![int("to", data_type::FLOAT as usize)]);
+    let sizes: Vec<i64> = vec![1; b.shape(id).rank()];
+    match op.gives {
+        DynamicPart::Numbers => b.node("DequantizeLinear", &[&levels, &scale, &zero], vec![]),
+        DynamicPart::Levels => as_float(b, &levels),
+        DynamicPart::Steps => {
+            let [levels, zero] = [levels, zero].map(|value| as_float(b, &value));
+            b.node("Sub", &[&levels, &zero], vec![])
+        }
+        DynamicPart::Scale => reshape(b, &scale, &sizes),
+        DynamicPart::ZeroPoint => {
+            let zero = as_float(b, &zero);
+            reshape(b, &zero, &sizes)
+        }
+    }
 }
 
 pub(super) fn dynamic_conv(b: &mut OnnxBuilder, id: NodeId, op: &DynamicConv2d, operands: &[String]) -> Result {
@@ -138,8 +162,8 @@ pub(super) fn recurrent(b: &mut OnnxBuilder, id: NodeId, op: &Recurrent, operand
         // `[T, D, N, hidden]`
         let y = b.node(operator, &named(&inputs), attributes);
         let cells = op.cells.then(|| {
-            b.another("hidden");
-            b.another("cells")
+            b.further_result("hidden");
+            b.further_result("cells")
         });
         let is_last = layer + 1 == op.layers;
         let perm = if is_last && op.batch_first { [2, 0, 1, 3] } else { [0, 2, 1, 3] };

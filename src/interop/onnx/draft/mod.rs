@@ -201,7 +201,7 @@ impl Draft<'_> {
     }
 
     /// Adds what only brings a value into form; it has no name in the model.
-    fn add_helper(&mut self, op: impl Into<Op>, operand: NodeId) -> Result<NodeId, String> {
+    pub(crate) fn add_helper(&mut self, op: impl Into<Op>, operand: NodeId) -> Result<NodeId, String> {
         self.add_labelled(op.into(), &[operand], vec![], None)
     }
 
