@@ -251,12 +251,7 @@ impl Walk {
         let axis = 1 + self.random.below(rank.checked_sub(1)?.max(1));
         let (axis, size) = (axis.min(rank - 1), self.shape(x)[axis.min(rank - 1)]);
         let weights = self.beside(x)?;
-        match self.random.below(9) {
-            8 => {
-                let one = self.add(Constant::of([&[1], &self.shape(x).dims()[1..]].concat()), &[])?;
-                let all = self.add(ExpandImages {}, &[one, x])?;
-                self.add(Concat { axis }, &[all, x])
-            }
+        match self.random.below(8) {
             6 => {
                 let mask = self.add(Constant::of([self.shape(x)[0]]), &[])?;
                 let mask = self.add(Activate { kind: Activation::GreaterThan { number: 0.0 } }, &[mask])?;
@@ -288,7 +283,10 @@ impl Walk {
             2 => {
                 let (k, largest) = (self.size(1, size), self.chance(2));
                 let best = self.add(TopK { k, axis, largest }, &[weights])?;
-                self.add(GatherElements { axis }, &[x, best])
+                let taken = self.add(GatherElements { axis }, &[x, best])?;
+                let one = self.add(Constant::of([&[1], &self.shape(taken).dims()[1..]].concat()), &[])?;
+                let all = self.add(ExpandImages {}, &[one, taken])?;
+                self.add(binary(BinaryKind::Add), &[taken, all])
             }
             3 => {
                 let indices = self.whole(weights)?;
