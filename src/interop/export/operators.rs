@@ -83,19 +83,8 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
             b.node("Dropout", &[x, &ratio], vec![])
         }
         Op::ExpandImages(_) => {
-            // As many as there are when it runs.
-            let (zero, one) = (b.ints(&[0]), b.ints(&[1]));
-            let sizes = b.node("Shape", &[&operands[1]], vec![]);
-            let images = b.node("Slice", &[&sizes, &zero, &one, &zero], vec![]);
             let rest: Vec<i64> = b.shape(id).dims()[1..].iter().map(|&size| size as i64).collect();
-            let shape = match rest.is_empty() {
-                true => images,
-                false => {
-                    let rest = b.ints(&rest);
-                    b.node("Concat", &[&images, &rest], vec![int("axis", 0)])
-                }
-            };
-            b.node("Expand", &[x, &shape], vec![])
+            once_an_image(b, x, &operands[1], &rest)
         }
         Op::Flatten(_) => b.node("Flatten", &[x], vec![int("axis", 1)]),
         Op::GlobalPool(op) => match op.kind {
@@ -755,6 +744,22 @@ fn channel_affine(b: &mut OnnxBuilder, id: NodeId, op: &ChannelAffine, x: &str) 
     b.node("Add", &[&scaled, &bias], vec![])
 }
 
+/// A value `[1, …]` once for each image of another, as many as there are when it runs; the other sizes are `rest`, or 1
+/// where they are the value's own.
+fn once_an_image(b: &mut OnnxBuilder, x: &str, like: &str, rest: &[i64]) -> String {
+    let (zero, one) = (b.ints(&[0]), b.ints(&[1]));
+    let sizes = b.node("Shape", &[like], vec![]);
+    let images = b.node("Slice", &[&sizes, &zero, &one, &zero], vec![]);
+    let shape = match rest.is_empty() {
+        true => images,
+        false => {
+            let rest = b.ints(rest);
+            b.node("Concat", &[&images, &rest], vec![int("axis", 0)])
+        }
+    };
+    b.node("Expand", &[x, &shape], vec![])
+}
+
 /// What stands beside each image is repeated: ONNX's operands have equal sizes.
 fn concat(b: &mut OnnxBuilder, id: NodeId, op: &Concat, operands: &[String]) -> String {
     let nodes = b.operand_nodes(id);
@@ -764,19 +769,16 @@ fn concat(b: &mut OnnxBuilder, id: NodeId, op: &Concat, operands: &[String]) -> 
         None => b.shape(nodes[of])[0] == images,
     };
     let whole: Vec<bool> = (0..nodes.len()).map(|of| op.axis == 0 || has_images(b, of)).collect();
+    let like = whole.iter().position(|whole| *whole).filter(|_| b.batch.is_some());
     let mut repeated = |of: usize| {
         let ones = vec![1; b.shape(id).rank() - 1];
-        let sizes = match (&b.batch, whole.iter().position(|whole| *whole)) {
-            (Some(_), Some(like)) => {
-                let shape = b.node("Shape", &[&operands[like]], vec![]);
-                let (start, end) = (b.ints(&[0]), b.ints(&[1]));
-                let first = b.node("Slice", &[&shape, &start, &end], vec![]);
-                let ones = b.ints(&ones);
-                b.node("Concat", &[&first, &ones], vec![int("axis", 0)])
+        match like {
+            Some(like) => once_an_image(b, &operands[of], &operands[like], &ones),
+            None => {
+                let sizes = b.ints(&[&[images as i64], &ones[..]].concat());
+                b.node("Expand", &[&operands[of], &sizes], vec![])
             }
-            _ => b.ints(&[&[images as i64], &ones[..]].concat()),
-        };
-        b.node("Expand", &[&operands[of], &sizes], vec![])
+        }
     };
     let parts: Vec<String> =
         (0..nodes.len()).map(|of| if whole[of] { operands[of].clone() } else { repeated(of) }).collect();
