@@ -283,10 +283,7 @@ impl Walk {
             2 => {
                 let (k, largest) = (self.size(1, size), self.chance(2));
                 let best = self.add(TopK { k, axis, largest }, &[weights])?;
-                let taken = self.add(GatherElements { axis }, &[x, best])?;
-                let one = self.add(Constant::of([&[1], &self.shape(taken).dims()[1..]].concat()), &[])?;
-                let all = self.add(ExpandImages {}, &[one, taken])?;
-                self.add(binary(BinaryKind::Add), &[taken, all])
+                self.add(GatherElements { axis }, &[x, best])
             }
             3 => {
                 let indices = self.whole(weights)?;
