@@ -116,7 +116,8 @@ fn values_beside_each_image() {
         let values = (0..shape.iter().product()).map(|_| draw.0.below(9) as f32 - 4.0).collect();
         let given = b.add(ConstantValues { shape, values }, &[]);
         let one = b.add(relu(), &[token]);
-        let y = b.add(Concat { axis }, &[token, given, x, one]);
+        let many = b.add(ExpandImages {}, &[one, x]);
+        let y = b.add(Concat { axis }, &[token, given, x, one, many]);
         let z = b.add(relu(), &[y]);
         let mut graph = b.finish(&[y, z]);
         randomize_weights(&mut graph, 3);
