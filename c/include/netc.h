@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 // The number of this interface. It changes when programs have to be built anew.
-#define NETC_ABI_VERSION 1
+#define NETC_ABI_VERSION 2
 
 // What came of a call. Of all but `NETC_OK`, `netc_last_error` tells more.
 typedef enum netc_status {
