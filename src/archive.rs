@@ -8,6 +8,7 @@ use std::sync::Arc;
 use flate2::Crc;
 use rayon::prelude::*;
 use zip::read::{ArchiveOffset, Config};
+use zip::result::ZipError;
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::mapped::Buffer;
@@ -59,7 +60,13 @@ impl Archive {
         let at_beginning = Config { archive_offset: ArchiveOffset::Known(0) };
         let read = |config| ZipArchive::with_config(config, Cursor::new(Shared(file.clone())));
         let zip = read(at_beginning).or_else(|_| read(Config::default()));
-        let damaged = |e| format!("this is no undamaged ZIP archive: {e}");
+        let damaged = |e: ZipError| match e {
+            // Its list of members, which stands last.
+            ZipError::InvalidArchive(_) => {
+                "the file is cut short or damaged: it begins as a ZIP archive, and has no end of one".into()
+            }
+            e => format!("this is no undamaged ZIP archive: {e}"),
+        };
         let zip = zip.map_err(damaged)?;
         let names = zip.file_names().map(|n| Ok(n?.into_owned())).collect::<Result<_, _>>().map_err(damaged)?;
         Ok(Self { file: file.clone(), zip, names, unpacked: 0, stored: 0, limit })

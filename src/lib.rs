@@ -106,6 +106,7 @@ mod cpu;
 #[cfg(feature = "images")]
 mod image;
 mod include;
+mod kind;
 mod mapped;
 mod memory;
 mod npy;

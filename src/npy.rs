@@ -1,11 +1,12 @@
 //! NumPy's `.npy` arrays: how tensors come in and go out without any preprocessing.
 //!
-//! Reads row-major little-endian numbers, all to f32; writes those of any element.
+//! Reads little-endian numbers in either order, all to f32, row-major; writes those of any element.
 //! Format: NumPy Enhancement Proposal 1, versions 1 to 3.
 
 use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
+use crate::kind::{LOOKED_AT, NPZ, kind_of};
 use crate::memory::{default_memory, size};
 use crate::opened;
 use crate::tensor::{Element, Shape, Tensor};
@@ -31,6 +32,8 @@ pub enum Cause {
     Io(#[from] io::Error),
     #[error("this is no .npy file")]
     NotNpy,
+    #[error("this is no .npy file, it is {0}")]
+    Other(&'static str),
     #[error("this is an .npz archive; save one array with numpy.save")]
     Npz,
     #[error("the header is damaged: {0}")]
@@ -94,14 +97,14 @@ pub fn read_from(from: impl Read, length: Option<u64>) -> Result<Tensor, Cause> 
 
 fn read_limited(mut from: impl Read, length: Option<u64>, memory: u64) -> Result<Tensor, Cause> {
     let header = Header::read(&mut from)?;
-    let item = header.item()?;
+    let item = header.element()?;
     let (expected, elements) = header.bytes(item.size())?;
     let mismatch = |found| Cause::Length { shape: header.shape_text(), expected, found };
     if let Some(found) = length.map(|l| l.saturating_sub(header.size as u64)).filter(|&f| f != expected) {
         return Err(mismatch(found));
     }
-    // Small elements become larger ones.
-    let needed = elements as u64 * 4;
+    // Small elements become larger ones, and those of columns are put into rows.
+    let needed = elements as u64 * if header.fortran_order { 8 } else { 4 };
     if needed > memory {
         return Err(Cause::Memory { shape: header.shape_text(), needed, limit: memory });
     }
@@ -115,7 +118,31 @@ fn read_limited(mut from: impl Read, length: Option<u64>, memory: u64) -> Result
         from.read_exact(part).map_err(|_| mismatch((data.len() * item.size()) as u64))?;
         item.decode(part, &mut data);
     }
+    let data = if header.fortran_order { row_major(&header.shape, &data) } else { data };
     Ok(Tensor::new(Shape::new(header.shape), data))
+}
+
+/// The distance of neighbours along each axis, where the first axis varies fastest.
+pub(crate) fn column_major(dims: &[usize]) -> Vec<usize> {
+    dims.iter().scan(1, |stride, dim| Some(std::mem::replace(stride, *stride * dim))).collect()
+}
+
+/// Elements whose first axis varies fastest, with the last one as that.
+fn row_major(dims: &[usize], data: &[f32]) -> Vec<f32> {
+    let strides = column_major(dims);
+    let (mut index, mut at) = (vec![0; dims.len()], 0);
+    let next = |_| {
+        let value = data[at];
+        for axis in (0..dims.len()).rev() {
+            (index[axis], at) = (index[axis] + 1, at + strides[axis]);
+            if index[axis] < dims[axis] {
+                break;
+            }
+            (index[axis], at) = (0, at - strides[axis] * dims[axis]);
+        }
+        value
+    };
+    (0..data.len()).map(next).collect()
 }
 
 /// NumPy's name of an element.
@@ -290,11 +317,14 @@ impl Header {
     pub(crate) fn read(from: &mut impl Read) -> Result<Self, Cause> {
         let mut start = [0u8; 8];
         let got = read_up_to(from, &mut start)?;
-        if start.starts_with(b"PK\x03\x04") {
-            return Err(Cause::Npz);
-        }
         if got < 8 || !start.starts_with(MAGIC) {
-            return Err(Cause::NotNpy);
+            let mut begin = start[..got].to_vec();
+            from.take(LOOKED_AT as u64).read_to_end(&mut begin)?;
+            return Err(match kind_of(&begin) {
+                Some(NPZ) => Cause::Npz,
+                Some(kind) => Cause::Other(kind),
+                None => Cause::NotNpy,
+            });
         }
         let wide = match start[6] {
             1 => false,
@@ -329,12 +359,14 @@ impl Header {
     }
 
     /// How to read the elements, where this module does.
+    fn element(&self) -> Result<Item, Cause> {
+        Item::of(&self.descr).ok_or_else(|| Cause::Type(self.descr.clone()))
+    }
+
+    /// As [`Self::element`], of elements that lie row by row.
+    #[cfg(feature = "train")]
     pub(crate) fn item(&self) -> Result<Item, Cause> {
-        let item = match Item::of(&self.descr) {
-            Some(item) => item,
-            None => return Err(Cause::Type(self.descr.clone())),
-        };
-        if self.fortran_order { Err(Cause::FortranOrder) } else { Ok(item) }
+        if self.fortran_order { Err(Cause::FortranOrder) } else { self.element() }
     }
 
     /// The data's bytes and elements.
@@ -421,6 +453,13 @@ mod tests {
         let header = format!("{text:117}\n");
         let data: Vec<u8> = [1f32, 2., 3., 4.].iter().flat_map(|v| v.to_le_bytes()).collect();
         assert_eq!(parse(&array(&header, &data)).unwrap(), Tensor::new([2, 2], vec![1., 2., 3., 4.]));
+        // And of the same transposed, which it writes as it lies.
+        let columns = header.replace("False", "True ");
+        assert_eq!(parse(&array(&columns, &data)).unwrap(), Tensor::new([2, 2], vec![1., 3., 2., 4.]));
+        let (three, data): (_, Vec<u8>) =
+            (header.replace("False", "True ").replace("(2, 2)", "(1, 2, 3)"), (0..6u8).collect());
+        let three = three.replace("<f4", "|u1");
+        assert_eq!(parse(&array(&three, &data)).unwrap(), Tensor::new([1, 2, 3], vec![0., 2., 4., 1., 3., 5.]));
     }
 
     #[test]
@@ -430,12 +469,13 @@ mod tests {
         let cases = [
             b"".to_vec(),
             b"\x93NUM".to_vec(),
+            b"PK\x03\x04aaaa.npy".to_vec(),
             b"PK\x03\x04aaaa".to_vec(),
+            b"\x89PNG\r\n\x1a\n....".to_vec(),
             array(good, &[0; 23]),
             array(good, &[0; 25]),
             with("<f4", "<c8"),
             with("'<f4'", "[('a', '<f4')]"),
-            with("False", "True"),
             with("(2, 3)", "(99999999999999, 99999999999)"),
             with("(2, 3)", "(-2, 3)"),
             with("(2, 3)", "3"),

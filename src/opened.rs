@@ -29,7 +29,7 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
 
 /// Where a file is missing: that it is, and which of its folder may be meant.
 #[cfg(feature = "compile")]
-fn explained(error: io::Error, path: &Path) -> io::Error {
+pub(crate) fn explained(error: io::Error, path: &Path) -> io::Error {
     if error.kind() != io::ErrorKind::NotFound {
         return error;
     }

@@ -140,7 +140,7 @@ pub(crate) struct SourceArgs {
     #[command(flatten)]
     pub renaming: RenamingArgs,
     /// Initialise the weights by this seed, whatever files there are
-    #[arg(long, value_name = "N", conflicts_with = "weights")]
+    #[arg(long, value_name = "N", conflicts_with = "weights", value_parser = whole::<u64>(0..=u64::MAX))]
     pub seed: Option<u64>,
 }
 

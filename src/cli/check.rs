@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::args::{PhaseName, ShapeArgs};
+use super::args::{PhaseName, RenamingArgs, ShapeArgs};
 use super::console::{Console, bytes, counted, grouped};
 use super::engine::{is_compiled, open_model};
 use super::failure::{Failure, Result};
-use super::network::{memory_limit, of_inputs, options, refuse, settings};
+use super::network::{memory_limit, of_inputs, options, refuse, renames, settings};
 use crate::artifact::is_portable;
 use crate::diagnostic::Diagnostic;
 use crate::driver::{BlockChoice, Compiler, Error, TrainingSpec, WeightsFrom, hash_file, model_names, training_names};
@@ -50,6 +50,8 @@ pub(crate) struct CheckArgs {
     /// Look whether these weights fit and are finite numbers; with --hash, those that it covers
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub renaming: RenamingArgs,
     #[command(flatten)]
     pub shapes: ShapeArgs,
 }
@@ -232,6 +234,7 @@ fn check(args: &CheckArgs, file: &Path, model: Option<String>, console: Console)
     let mut network = compiler.front(file);
     if let (Ok(network), Some(path)) = (&mut network, &args.weights) {
         compiler.weights = WeightsFrom::Files(vec![path.clone()]);
+        compiler.renames = renames(&args.renaming)?;
         compiler.load_weights(network)?;
     }
     match network {

@@ -92,22 +92,23 @@ impl Console {
 
     /// Something that is likely wrong though the command goes on.
     pub(crate) fn warning(&self, text: impl std::fmt::Display) {
-        if !self.quiet {
-            self.say(YELLOW, "warning", text);
+        match self.json_messages() {
+            _ if self.quiet => {}
+            true => self.object(Diagnostic::warning("warning", text.to_string())),
+            false => self.say(YELLOW, "warning", text),
         }
     }
 
     /// Something that went wrong though the command goes on.
     pub(crate) fn error(&self, text: impl std::fmt::Display) {
         match self.json_messages() {
-            true => self.error_object("error", &text.to_string()),
+            true => self.object(Diagnostic::error("error", text.to_string())),
             false => self.say(RED, "error", text),
         }
     }
 
-    /// An error without a place in a text, as diagnostics are for programs.
-    fn error_object(&self, code: &'static str, message: &str) {
-        let diagnostic = Diagnostic::error(code, message);
+    /// What has no place in a text, as diagnostics are for programs.
+    fn object(&self, diagnostic: Diagnostic) {
         // Where nobody reads it, there is nobody to tell.
         let _ = self.diagnostics(&[diagnostic], &Sources::default());
     }
@@ -155,7 +156,7 @@ impl Console {
             }
             Failure::Compiler(error) => self.error(error),
             Failure::Message(text) => self.error(text),
-            Failure::Usage(text) if self.json_messages() => self.error_object(USAGE, text),
+            Failure::Usage(text) if self.json_messages() => self.object(Diagnostic::error(USAGE, text)),
             Failure::Usage(text) => {
                 self.say(RED, "error", text);
                 let _ = writeln!(self.err(), "\nFor more information, try '--help'.");

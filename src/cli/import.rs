@@ -1,6 +1,6 @@
 //! `netc import`.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -12,6 +12,8 @@ use super::failure::{Failure, Result};
 use super::network::{of_inputs, options};
 use super::spec_files::SpecFiles;
 use crate::driver::{Compiler, Network, is_onnx, stem};
+use crate::kind::{LOOKED_AT, kind_of};
+use crate::opened;
 
 /// Make a spec and weights of an ONNX model
 ///
@@ -47,7 +49,14 @@ pub(crate) fn run(args: &ImportArgs, console: Console) -> Result<()> {
     let unreadable = |e: io::Error| Failure::message(format!("{}: {e}", args.file.display()));
     if !is_onnx(&args.file).map_err(unreadable)? {
         let is_spec = args.file.extension().is_some_and(|extension| extension == "net");
-        let what = if is_spec { "this is a spec already, and no ONNX model" } else { "this is no ONNX model" };
+        let mut begin = vec![];
+        let file = opened::open(&args.file).map_err(unreadable)?;
+        file.take(LOOKED_AT as u64).read_to_end(&mut begin).map_err(unreadable)?;
+        let what = match kind_of(&begin) {
+            _ if is_spec => "this is a spec already, and no ONNX model".into(),
+            Some(kind) => format!("this is {kind}, and no ONNX model"),
+            None => "this is no ONNX model".into(),
+        };
         return Err(Failure::message(format!("{}: {what}", args.file.display())));
     }
     let files = files_of(args, &name)?;

@@ -250,7 +250,7 @@ impl Info {
         for size in &self.sizes {
             let batches = size.batches.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
             let at_once = if self.is_batched { format!(", {batches} at once") } else { String::new() };
-            rows.push(vec!["  size".into(), format!("{}{at_once}", size.text)]);
+            rows.push(vec!["  compiled for".into(), format!("{}{at_once}", size.text)]);
         }
         if !self.labels.is_empty() {
             let more = if self.labels.len() > NAMED { ", …" } else { "" };

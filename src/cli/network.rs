@@ -266,6 +266,9 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
             Err(Failure::message(format!("{}: the file is larger than {} MiB", path.display(), MAX_TEXT >> 20)))
         }
         Ok(_) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Err(Failure::message(format!("{}: this is no text in UTF-8", path.display())))
+        }
         Err(error) => Err(Failure::message(format!("{}: {error}", path.display()))),
     }
 }

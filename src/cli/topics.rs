@@ -328,6 +328,7 @@ fn type_name(ty: ParamType) -> &'static str {
         ParamType::Size => "integer ≥ 1",
         ParamType::Count => "integer ≥ 0",
         ParamType::Int => "integer",
+        ParamType::Place => "integer, or from the end",
         ParamType::Float => "float",
         ParamType::Extended => "float, \"inf\" or \"-inf\"",
         ParamType::Bool => "true or false",

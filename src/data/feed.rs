@@ -102,7 +102,9 @@ impl Feed {
             }
             (FieldKind::Numbers(found), shape) if without_ones(found) == without_ones(shape) => plain(),
             (FieldKind::Numbers(found), shape) => {
-                return Err(wrong(format!("a sample of it is {shape:?}, one of `{}` is {found:?}", of.name)));
+                let is_turned = matches!((found.as_slice(), shape), (&[a, b, c], &[d, e, f]) if [c, a, b] == [d, e, f]);
+                let hint = if is_turned { ": its channels come last; transpose it" } else { "" };
+                return Err(wrong(format!("a sample of it is {shape:?}, one of `{}` is {found:?}{hint}", of.name)));
             }
         };
         let feed = Self { field, shape: shape.to_vec(), preprocess, augment: augment.to_vec(), crops: None };

@@ -13,6 +13,7 @@ use super::idx::{self, Idx};
 use super::npz::Npz;
 use super::plain::{Pictures, Rows};
 use crate::npy;
+use crate::opened;
 
 /// What a folder is searched for.
 const LOOKED_FOR: &str = "a folder of pictures (.png, .jpg, .webp) for each class, idx files \
@@ -117,7 +118,7 @@ fn folder(path: &Path, options: &Options) -> Result<Arc<dyn Samples>, DataError>
 
 fn file_names(path: &Path) -> Result<Vec<String>, DataError> {
     let mut names = vec![];
-    for entry in fs::read_dir(path).map_err(|e| DataError::file(path, e))? {
+    for entry in fs::read_dir(path).map_err(|e| DataError::file(path, opened::explained(e, path)))? {
         let entry = entry.map_err(|e| DataError::file(path, e))?;
         if entry.path().is_file() {
             names.push(entry.file_name().to_string_lossy().into_owned());

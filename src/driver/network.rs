@@ -23,6 +23,7 @@ use crate::elaborate::{self, elaborate};
 use crate::interop::onnx;
 use crate::ir::stats::Stats;
 use crate::ir::{Graph, Images, Kind, Mixed, NodeId, Phase, Remark};
+use crate::kind::kind_of;
 use crate::opened;
 use crate::preprocess::Preprocess;
 use crate::syntax::{self, MAX_SOURCE};
@@ -235,42 +236,21 @@ pub(crate) fn read_spec(path: &Path) -> io::Result<String> {
     if onnx::is_onnx(&bytes) {
         return Err(io::Error::other("this is an ONNX model, not a spec; `netc import` makes a spec of it"));
     }
-    if let Some(kind) = kind_of(&bytes) {
+    if let Some(kind) = kind_of(&bytes).filter(|_| !bytes.is_empty() && !bytes.starts_with(b"netc ")) {
         return Err(io::Error::other(format!("this is {kind}, and no network")));
     }
     // Editors of Windows put a mark of the encoding before the text.
     let bytes = bytes.strip_prefix(UTF8_MARK).map(<[u8]>::to_vec).unwrap_or(bytes);
-    String::from_utf8(bytes).map_err(|_| io::Error::other("this is no spec: it is no UTF-8 text"))
+    String::from_utf8(bytes)
+        .map_err(|e| io::Error::other(format!("this is no spec: {}", no_utf8(e.as_bytes(), &e.utf8_error()))))
+}
+
+/// Where a text stops being UTF-8.
+fn no_utf8(bytes: &[u8], error: &std::str::Utf8Error) -> String {
+    let at = error.valid_up_to();
+    let line = 1 + bytes[..at].iter().filter(|b| **b == b'\n').count();
+    format!("it is no UTF-8 text, line {line} has the byte 0x{:02x}", bytes[at])
 }
 
 /// The mark that some editors put before a text in UTF-8.
 const UTF8_MARK: &[u8] = "\u{feff}".as_bytes();
-
-/// What files that are no texts begin with, and what they are called.
-const KINDS: &[(&[u8], &str)] = &[
-    (b"\x80\x02", "a PyTorch checkpoint of the old kind (--weights takes it)"),
-    (b"\x93NUMPY", "a NumPy array (--input takes it)"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
-    (b"\x89PNG\r\n\x1a\n", "a PNG picture (--image takes it)"),
-    (b"\xff\xd8\xff", "a JPEG picture (--image takes it)"),
-    (b"\x1f\x8b", "packed by gzip"),
-    (b"\x7fELF", "a program"),
-    (b"%PDF", "a PDF document"),
-];
-
-/// What a file is that is no text, as its first bytes tell.
-fn kind_of(bytes: &[u8]) -> Option<&'static str> {
-    if bytes.starts_with(b"PK\x03\x04") {
-        let holds = |name: &[u8]| bytes.windows(name.len()).take(4096).any(|w| w == name);
-        return Some(match () {
-            () if holds(b"data.pkl") => "a PyTorch checkpoint (--weights takes it)",
-            () if holds(b".npy") => "an archive of NumPy arrays (--weights takes it)",
-            () => "a ZIP archive",
-        });
-    }
-    // The length of a header in JSON.
-    if bytes.get(8) == Some(&b'{') && bytes.get(4..8) == Some(&[0; 4]) {
-        return Some("a file of weights, safetensors (--weights takes it)");
-    }
-    KINDS.iter().find(|(begin, _)| bytes.starts_with(begin)).map(|(_, kind)| *kind)
-}

@@ -14,6 +14,11 @@ pub(crate) const FUNCTIONS: &[(&str, usize, usize)] = &[
     ("ceil", 1, 1),
     ("round", 1, 1),
     ("sqrt", 1, 1),
+    ("exp", 1, 1),
+    ("log", 1, 1),
+    ("log2", 1, 1),
+    ("sin", 1, 1),
+    ("cos", 1, 1),
     ("enumerate", 1, 1),
     ("zip", 2, 2),
 ];
@@ -48,6 +53,10 @@ pub(crate) fn apply(op: BinaryOp, a: &Val, b: &Val) -> Result<Val, Fault> {
         },
         _ => match (a.number(), b.number()) {
             (Some(a), Some(b)) => floats(op, a, b),
+            _ if op == BinaryOp::Mul && [a, b].iter().any(|v| matches!(v, Val::List(_))) => Err((
+                "`*` does not go with lists".into(),
+                Some("`[x for i in 0..n]` is a list of n times x, and `[2 * x for x in xs]` one of products"),
+            )),
             _ => fault(format!("`{}` does not go with these types", op.symbol())),
         },
     }
@@ -146,6 +155,16 @@ pub(crate) fn call_function(name: &str, values: &[Val]) -> Result<Val, Fault> {
             v if v < 0.0 => fault("the root of a negative number"),
             v => Ok(Val::Float(v.sqrt())),
         },
+        "log" | "log2" => match number(first)? {
+            v if v <= 0.0 => fault("the logarithm of a number that is not above 0"),
+            v => Ok(Val::Float(if name == "log2" { v.log2() } else { v.ln() })),
+        },
+        "exp" => match number(first)?.exp() {
+            v if v.is_finite() => Ok(Val::Float(v)),
+            _ => fault("the result is no finite number"),
+        },
+        "sin" => Ok(Val::Float(number(first)?.sin())),
+        "cos" => Ok(Val::Float(number(first)?.cos())),
         _ => fold_function(
             name,
             match first.parts() {

@@ -9,7 +9,7 @@ use crate::ir::NodeId;
 use crate::ops::form::Form;
 use crate::ops::layer::{Args, Arity, Layer, LayerError, Param, ParamType, Preset, Value};
 use crate::ops::{Op, Reshape, ShapeError, WeightDecl};
-use crate::syntax::ast::{Arg, Call, Definition, Expr, ExprKind, Label};
+use crate::syntax::ast::{Arg, Call, Definition, Expr, ExprKind, Ident, Label};
 use crate::tensor::Shape;
 use crate::weights::WeightId;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -27,6 +27,8 @@ struct LayerCall<'c> {
     given: Vec<(&'static str, Span)>,
     /// The values that a join takes besides the flow.
     operands: Vec<Operand>,
+    /// Where the text names them.
+    labels: Vec<Span>,
 }
 
 impl Elaborator<'_> {
@@ -99,8 +101,8 @@ impl Elaborator<'_> {
     fn call_module(&mut self, frame: &mut Frame, id: DefinitionId, call: &Call, flow: Flow) -> Flow {
         let program = self.program;
         let definition = program.definition(id);
-        if frame.active.contains(&id) {
-            // Recursion, which `check` has reported.
+        if frame.active.contains(&id) && self.report.has("recursion") {
+            // Nothing ends it, which `check` has reported.
             self.report.unknown(call.span);
             return Flow::Unknown;
         }
@@ -184,6 +186,9 @@ impl Elaborator<'_> {
         }
         if layer.arity.takes_labels() {
             let flow = (!places_flow(frame, call)).then_some(Operand { flow: input, span: None });
+            if flow.is_some() && layer.arity != Arity::Operands {
+                self.joined_twice(frame, &layer_call, input);
+            }
             let operands: Vec<Operand> = flow.into_iter().chain(layer_call.operands).collect();
             return match layer.arity {
                 Arity::Operands => self.one_of_values(frame, op, &operands, call.span, labelled),
@@ -206,6 +211,21 @@ impl Elaborator<'_> {
                 retry.map_or(Flow::Unknown, |shape| self.placeholder(shape))
             }
         }
+    }
+
+    /// Warns of a label that names the value at hand, which a join of several values has anyway.
+    fn joined_twice(&mut self, frame: &Frame, call: &LayerCall, input: Flow) {
+        let is_flow = |(operand, _): &(&Operand, &Span)| matches!(operand.flow, Flow::Node(_)) && operand.flow == input;
+        let named: Vec<Span> = call.operands.iter().zip(&call.labels).filter(is_flow).map(|(_, &span)| span).collect();
+        let &[span] = named.as_slice() else { return };
+        if call.operands.len() < 2 {
+            return;
+        }
+        let name = call.layer.name;
+        let message = format!("`{name}` begins with the value at hand, and names it once more");
+        let diagnostic = Diagnostic::warning("joined-twice", message).primary(span, "the value at hand");
+        let diagnostic = diagnostic.help(format!("leave it out, or say where it stands: `{name}(other, here)`"));
+        self.report.add(super::with_calls(diagnostic.help("if twice is meant, write `here` for both"), &frame.calls));
     }
 
     /// Adds an operation on a value that is taken for another shape, and gives the result its axes back.
@@ -232,13 +252,36 @@ impl Elaborator<'_> {
         call: &'c Call,
         flow: Flow,
     ) -> Option<LayerCall<'c>> {
-        let mut result = LayerCall { layer, call, args: layer.defaults(), given: vec![], operands: vec![] };
-        let (labels, args): (Vec<&Arg>, Vec<&Arg>) =
+        let mut result =
+            LayerCall { layer, call, args: layer.defaults(), given: vec![], operands: vec![], labels: vec![] };
+        let (by_place, named): (Vec<&Arg>, Vec<&Arg>) =
             call.args.iter().partition(|a| layer.arity.takes_labels() && a.name.is_none());
-        result.operands = labels.into_iter().map(|a| self.operand(frame, layer, &a.value)).collect();
+        let mut args: Vec<Arg> = vec![];
+        for arg in by_place {
+            match self.operand(frame, layer, &arg.value) {
+                Some(operand) => {
+                    result.operands.push(operand);
+                    result.labels.push(arg.value.span);
+                }
+                None => args.push(arg.clone()),
+            }
+        }
         let names: Vec<&str> = layer.params.iter().map(|p| p.name).collect();
-        let args: Vec<Arg> = args.into_iter().cloned().collect();
+        args.extend(named.into_iter().cloned());
         let mut complete = true;
+        let is_open = |a: &Arg| a.name.is_none() && self.is_open(frame, &a.value);
+        // `check` has left it to this: what stands in a place may be a label or a number.
+        let unchecked = layer.arity.takes_labels() && call.args.iter().any(is_open);
+        let missing: Vec<&str> = layer
+            .params
+            .iter()
+            .zip(assign(&args, &names))
+            .filter(|(param, slot)| slot.is_none() && matches!(param.preset, Preset::Required))
+            .map(|(param, _)| param.name)
+            .collect();
+        if unchecked && !missing.is_empty() {
+            self.error(frame, missing_argument(&call.name, &missing, &names));
+        }
         for (param, slot) in layer.params.iter().zip(assign(&args, &names)) {
             let Some(arg) = slot else {
                 if matches!(param.preset, Preset::Required) {
@@ -265,21 +308,63 @@ impl Elaborator<'_> {
             }
             result.given.push((param.name, arg.span));
         }
+        complete &= self.places_along_axis(frame, layer, call, &mut result, flow);
         complete.then_some(result)
     }
 
-    /// A value that a layer takes by its place.
-    fn operand(&mut self, frame: &Frame, layer: &Layer, e: &Expr) -> Operand {
-        let plain = matches!(e.kind, ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Bool(_));
-        match layer.params.first().filter(|_| plain) {
-            Some(param) => {
-                let message = format!("by their places, `{}` takes labels", layer.name);
-                let diagnostic = Diagnostic::error("wrong-type", message).primary(e.span, "no value of the network");
-                self.error(frame, diagnostic.help(format!("numbers have names: `{} = …`", param.name)));
-                Operand { flow: Flow::Unknown, span: None }
+    /// A value that a layer takes by its place; `None` where it is a number, for the first parameters.
+    fn operand(&mut self, frame: &Frame, layer: &Layer, e: &Expr) -> Option<Operand> {
+        let value = self.label_or_value(frame, e);
+        if !matches!(value, Val::Node(_) | Val::Unknown) {
+            if !layer.params.is_empty() {
+                return None;
             }
-            None => self.network_value(frame, e),
+            let message = format!("a label belongs here, not {}", value.type_name());
+            let diagnostic = Diagnostic::error("wrong-type", message).primary(e.span, "not a value of the network");
+            let instead = value.number().and_then(|_| with_a_number(layer.name));
+            self.error(frame, instead.map_or(diagnostic.clone(), |help| diagnostic.help(help)));
         }
+        Some(Operand { flow: if let Val::Node(node) = value { Flow::Node(node) } else { Flow::Unknown }, span: None })
+    }
+
+    /// Whether only its value tells that an argument is a label or a number.
+    fn is_open(&self, frame: &Frame, e: &Expr) -> bool {
+        match &e.kind {
+            ExprKind::Name(name) => self.bound(frame, name).is_some(),
+            kind => !is_plain(e) && matches!(kind, ExprKind::Index(..) | ExprKind::If { .. }),
+        }
+    }
+
+    /// Places along an axis that count from its end, or are left out, as they are of the value at hand.
+    fn places_along_axis(
+        &mut self,
+        frame: &Frame,
+        layer: &'static Layer,
+        call: &Call,
+        result: &mut LayerCall,
+        flow: Flow,
+    ) -> bool {
+        for param in layer.params.iter().filter(|p| p.ty == ParamType::Place) {
+            let place = result.args.has(param.name).then(|| result.args.int(param.name));
+            if place.is_some_and(|place| place >= 0) || (place.is_none() && param.preset == Preset::Required) {
+                continue;
+            }
+            let Flow::Node(node) = flow else { return false };
+            let shape = &self.graph.node(node).shape;
+            // An axis that the value does not have is told by the op.
+            let size = shape.dims().get(result.args.size("axis")).map_or(0, |&size| size as i64);
+            let counted = place.map_or(size, |place| if size == 0 { 0 } else { place + size });
+            if counted < 0 {
+                let message = format!("{} lies before the {size} elements", place.unwrap_or_default());
+                let given = result.given.iter().find(|(name, _)| *name == param.name);
+                let span = given.map_or(call.name.span, |(_, span)| *span);
+                let diagnostic = Diagnostic::error("wrong-argument", about(layer, &message));
+                self.error(frame, diagnostic.primary(span, param.doc));
+                return false;
+            }
+            result.args.set(param.name, Value::Int(counted));
+        }
+        true
     }
 
     /// Axes that count from the end, as they are of the value at hand.
@@ -581,6 +666,50 @@ fn follow(leads: &mut HashMap<String, String>, name: &str) -> String {
     end
 }
 
+/// Whether an argument is a number, a list or the like, whatever its names stand for: no label.
+pub(super) fn is_plain(e: &Expr) -> bool {
+    use ExprKind::*;
+    match &e.kind {
+        Field(_, field) => super::expression::FIELDS.contains(&field.name.as_str()),
+        kind => matches!(
+            kind,
+            Int(_) | Float(_) | Bool(_) | List(_) | Tuple(_) | Unary(..) | Binary(..) | Range { .. } | Function(..)
+        ),
+    }
+}
+
+/// How a join with a number is written, which is no join.
+fn with_a_number(join: &str) -> Option<&'static str> {
+    Some(match join {
+        "add" => "a number is added by `affine(add = 0.5)`",
+        "sub" => "a number is subtracted by `affine(add = -0.5)`; 1 - x is `affine(-1, 1)`",
+        "mul" => "a factor is `affine(0.5)`",
+        "div" => "a divisor is a factor: `affine(1 / 2)`",
+        "max" => "the larger of x and a number is `clip(min = 0)`",
+        "min" => "the smaller of x and a number is `clip(max = 6)`",
+        "pow" => "x * x is `mul(here)`; roots are `sqrt`",
+        "equal" => "with a number it is `equal_to(0)`",
+        "greater" => "with a number it is `greater_than(0)`",
+        "greater_equal" => "with a number it is `at_least(0)`",
+        "less" => "with a number it is `less_than(0)`",
+        "less_equal" => "with a number it is `at_most(0)`",
+        _ => return None,
+    })
+}
+
+/// Parameters without a default that a call does not give.
+pub(super) fn missing_argument(callee: &Ident, missing: &[&str], names: &[&str]) -> Diagnostic {
+    let missing: Vec<String> = missing.iter().map(|name| format!("`{name}`")).collect();
+    let message = format!("`{}` needs {}", callee.name, missing.join(" and "));
+    let diagnostic = Diagnostic::error("missing-argument", message).primary(callee.span, "not given");
+    diagnostic.note(parameters(names))
+}
+
+/// What a message says of a callee's parameters.
+pub(super) fn parameters(names: &[&str]) -> String {
+    format!("its parameters: {}", names.join(", "))
+}
+
 /// The argument of each parameter: by position, by name, or by a name that is nearly right.
 pub(crate) fn assign<'a>(args: &'a [Arg], params: &[&str]) -> Vec<Option<&'a Arg>> {
     let mut slots: Vec<Option<&Arg>> = vec![None; params.len()];
@@ -626,7 +755,7 @@ pub(super) fn holds_unknown(value: &Val) -> bool {
 /// Parameters that take integers up to [`MAX_SIZE`].
 fn takes_sizes(ty: ParamType) -> bool {
     use ParamType::*;
-    matches!(ty, Size | Count | Int | Size2 | Count2 | Pad | Size3 | Pad3)
+    matches!(ty, Size | Count | Int | Place | Size2 | Count2 | Pad | Size3 | Pad3)
 }
 
 /// Whether the number, or one of a list, is too large.
@@ -668,6 +797,7 @@ pub(super) fn convert(value: &Val, ty: ParamType) -> Result<Value, &'static str>
         ParamType::Size => integer(value, 1).ok_or("an integer from 1 on"),
         ParamType::Count => integer(value, 0).ok_or("an integer from 0 on"),
         ParamType::Int => integer(value, -MAX_SIZE).ok_or("an integer"),
+        ParamType::Place => integer(value, -MAX_SIZE).ok_or("an integer, from the end where it is negative"),
         ParamType::Extended => match infinite(value) {
             Some(infinity) => Ok(Value::Float(infinity)),
             None => convert(value, ParamType::Float),
@@ -716,7 +846,7 @@ pub(super) fn convert(value: &Val, ty: ParamType) -> Result<Value, &'static str>
             let number = |v: &Val| v.number().filter(|v| (*v as f32).is_finite()).map(Value::Float);
             number(value)
                 .or_else(|| all(|v| v.number().filter(|v| (*v as f32).is_finite()).map(Value::Float)))
-                .ok_or("a number, or a list of one for each channel")
+                .ok_or("a number, or a list of numbers")
         }
         ParamType::Axis => integer(value, -MAX_SIZE).ok_or("an axis, an integer"),
         ParamType::Axes => all(|v| v.integer().filter(|v| v.abs() <= MAX_SIZE).map(Value::Int)).ok_or("a list of axes"),

@@ -11,7 +11,7 @@ use crate::syntax::ast::{Arg, BinaryOp, Each, Expr, ExprKind, Function, Ident, L
 use std::rc::Rc;
 
 /// The fields of a value of the network.
-const FIELDS: &[&str] = &["channels", "height", "width", "rank", "shape"];
+pub(super) const FIELDS: &[&str] = &["channels", "height", "width", "rank", "shape"];
 
 impl Elaborator<'_> {
     /// The value of an expression; `Unknown` where it has none, which has then been reported.
@@ -148,6 +148,10 @@ impl Elaborator<'_> {
         let names = self.labels.names(&frame.scopes, frame.base, frame.id);
         let diagnostic = diagnostic.primary(span, "unknown label");
         let diagnostic = match nearest(name, names.iter().map(String::as_str)) {
+            _ if name.starts_with(|c: char| c.is_ascii_digit()) && name.contains(|c: char| !c.is_ascii_digit()) => {
+                diagnostic
+                    .help("if it is a number: they are decimal, `16`, with single `_` within, `1_000`, and `1e-3`")
+            }
             Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
             None if frame.base + frame.calls.len() > 0 && self.labels.exists(name) => {
                 diagnostic.help("a module does not see its caller's labels: pass the value as an argument")

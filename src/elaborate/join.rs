@@ -235,9 +235,9 @@ impl Elaborator<'_> {
         diagnostic
     }
 
-    /// The value that an argument or a `from` names.
-    pub(super) fn network_value(&mut self, frame: &Frame, e: &Expr) -> Operand {
-        let value = match (&e.kind, dotted_name(e)) {
+    /// What an argument says that may be a label; a string is one, too.
+    pub(super) fn label_or_value(&mut self, frame: &Frame, e: &Expr) -> Val {
+        match (&e.kind, dotted_name(e)) {
             (ExprKind::Template(_), _) => match self.eval(frame, e) {
                 Val::Str(name) => self.label_value(frame, &name, e.span),
                 other => other,
@@ -249,8 +249,12 @@ impl Elaborator<'_> {
                 Val::Str(name) => self.label_value(frame, &name, e.span),
                 other => other,
             },
-        };
-        let flow = match value {
+        }
+    }
+
+    /// The value that a `from` names.
+    pub(super) fn network_value(&mut self, frame: &Frame, e: &Expr) -> Operand {
+        let flow = match self.label_or_value(frame, e) {
             Val::Node(node) => Flow::Node(node),
             Val::Unknown => Flow::Unknown,
             other => {

@@ -55,6 +55,13 @@ impl Labels {
         Ok(LabelId(self.entries.len() - 1))
     }
 
+    /// A label that its body has already names the later value from now on. Only behind an error.
+    pub(crate) fn define_again(&mut self, name: &str, span: Span, frame: FrameId) -> LabelId {
+        self.by_name.entry(name.to_string()).or_default().push(self.entries.len());
+        self.entries.push(Entry { name: name.to_string(), span, frame, value: Flow::Unknown, useful: true });
+        LabelId(self.entries.len() - 1)
+    }
+
     pub(crate) fn set(&mut self, id: LabelId, value: Flow, useful: bool) {
         let entry = &mut self.entries[id.0];
         entry.value = value;

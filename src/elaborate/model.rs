@@ -142,7 +142,8 @@ impl Elaborator<'_> {
         if fits {
             return value;
         }
-        let message = format!("`{}` is {}, it cannot be set to {value}", name.name, wanted.type_name());
+        let given = if matches!(&value, Val::Str(s) if s.is_empty()) { "nothing".into() } else { value.to_string() };
+        let message = format!("`{}` is {}, it cannot be set to {given}", name.name, wanted.type_name());
         let diagnostic = Diagnostic::error("wrong-type", message).primary(default.span, "its default");
         self.report.add(match how_to_write(&wanted, &value) {
             Some(text) => diagnostic.help(format!("write `--set '{}={text}'`", name.name)),

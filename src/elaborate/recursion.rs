@@ -1,5 +1,5 @@
-//! Circles of modules that call one another. A condition around a call does not make one right: a
-//! module that contains itself is an error of the text.
+//! Circles of modules that call one another without a condition, so that no evaluation of them ends. Where an `if`, a
+//! `for` or the condition of a residual stands around a call, it may end the circle: the evaluation tells.
 
 use super::check::inner_blocks;
 use super::program::{Callee, DefinitionId, FileId, Program};
@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 /// A call of one module in another: who is called, and where.
 type Edge = (DefinitionId, Span);
 
-/// Reports each circle of modules that call one another, whatever conditions guard the calls.
+/// Reports each circle of modules that call one another and no condition ends.
 pub(crate) fn recursion(program: &Program, report: &mut Report) {
     let mut edges: HashMap<DefinitionId, Vec<Edge>> = HashMap::new();
     for file in program.files() {
@@ -36,7 +36,11 @@ fn calls_in(program: &Program, file: FileId, block: &Block, called: &mut Vec<Edg
         {
             called.push((id, call.name.span));
         }
-        inner_blocks(&statement.kind).into_iter().for_each(|b| calls_in(program, file, b, called));
+        let always = match &statement.kind {
+            StatementKind::If { .. } | StatementKind::For { .. } | StatementKind::When { .. } => vec![],
+            kind => inner_blocks(kind),
+        };
+        always.into_iter().for_each(|b| calls_in(program, file, b, called));
     }
 }
 
@@ -78,5 +82,5 @@ fn report_circle(program: &Program, report: &mut Report, circle: &[DefinitionId]
         let definition = &program.definition(*id).name;
         diagnostic = diagnostic.secondary(definition.span, format!("`{}`", definition.name));
     }
-    report.add(diagnostic.help("a module cannot contain itself; repeat layers with `for`"));
+    report.add(diagnostic.help("repeat layers with `for`, or end the circle by an `if`: `if n > 1 { … }`"));
 }

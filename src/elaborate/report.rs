@@ -38,6 +38,11 @@ impl Report {
         self.errors
     }
 
+    /// Whether there is a diagnostic of this kind.
+    pub(crate) fn has(&self, code: &str) -> bool {
+        self.diagnostics.iter().any(|d| d.code == code)
+    }
+
     pub(crate) fn has_errors(&self) -> bool {
         self.errors > 0
     }

@@ -65,7 +65,18 @@ impl Elaborator<'_> {
     ) -> Flow {
         if self.depth == MAX_BLOCKS {
             let message = format!("blocks and calls nest deeper than {MAX_BLOCKS}");
-            self.error(frame, Diagnostic::error("too-deep", message).primary(span, "one too many"));
+            let diagnostic = Diagnostic::error("too-deep", message).primary(span, "one too many");
+            let innermost = frame.active.last().filter(|&id| frame.active.iter().filter(|&a| a == id).count() > 1);
+            let diagnostic = match innermost {
+                Some(&id) => {
+                    let name = &self.program.definition(id).name.name;
+                    diagnostic
+                        .help(format!("`{name}` calls itself again and again: an `if` around the call must end it"))
+                }
+                None => diagnostic,
+            };
+            self.error(frame, diagnostic);
+            self.stopped = true;
             return Flow::Unknown;
         }
         let (bound, input) = (frame.variables.len(), std::mem::replace(&mut frame.input, flow));
@@ -98,25 +109,27 @@ impl Elaborator<'_> {
         };
         let Some(mut name) = self.label_text(frame, label) else {
             self.lacks_labels = true;
-            return self.unlabelled(frame, statement, false, flow);
+            // A scope of its own, so that what it holds is not taken for the same thing again.
+            frame.scopes.push(format!("#{}", self.steps));
+            let result = self.unlabelled(frame, statement, true, flow);
+            frame.scopes.pop();
+            return result;
         };
         let full = join(&frame.scopes, &name);
         let id = match self.labels.define(&full, label.span, frame.id) {
-            Ok(id) => Some(id),
+            Ok(id) => id,
             Err(first) => {
                 self.duplicate_label(frame, &full, label.span, first);
                 // Another name for the weights, so that they are not reported as well.
                 name = format!("{name}#{}", self.steps);
-                None
+                self.labels.define_again(&full, label.span, frame.id)
             }
         };
         let weights = self.weight_holders();
         frame.scopes.push(name);
         let result = self.unlabelled(frame, statement, true, flow);
         frame.scopes.pop();
-        if let Some(id) = id {
-            self.labels.set(id, result, self.weight_holders() > weights);
-        }
+        self.labels.set(id, result, self.weight_holders() > weights);
         if let Flow::Node(node) = result
             && result != flow
         {

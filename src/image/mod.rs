@@ -14,12 +14,13 @@
 pub(crate) mod resize;
 mod whole;
 
-use std::io::{self, BufRead, BufReader, Seek};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use ::image::metadata::Orientation;
 use ::image::{DynamicImage, ImageDecoder};
 
+use crate::kind::{LOOKED_AT, kind_of};
 use crate::memory::size;
 use crate::opened;
 use crate::preprocess::{Color, Preprocess, Resize, WrongStep};
@@ -53,8 +54,8 @@ pub enum ImageError {
     #[error("{}: {cause}", path.display())]
     Io { path: PathBuf, cause: io::Error },
     /// The contents are of no format that netc reads.
-    #[error("{}: this is no PNG, JPEG or WebP image", path.display())]
-    Format { path: PathBuf },
+    #[error("{}: this is no PNG, JPEG or WebP image{}", path.display(), kind.map_or(String::new(), |k| format!(", it is {k}")))]
+    Format { path: PathBuf, kind: Option<&'static str> },
     /// The file ends before the picture does.
     #[error("{}: the image is cut short: the file ends before it does", path.display())]
     Cut { path: PathBuf },
@@ -270,8 +271,12 @@ pub fn decode(from: impl BufRead + Seek, path: &Path, exif: Exif, memory: u64) -
     };
     let reader = ::image::ImageReader::new(from).with_guessed_format().map_err(io_error)?;
     let format = reader.format().filter(::image::ImageFormat::reading_enabled);
-    let format = format.ok_or_else(|| ImageError::Format { path: path.into() })?;
     let mut file = reader.into_inner();
+    let Some(format) = format else {
+        let mut begin = vec![];
+        file.rewind().and_then(|()| file.take(LOOKED_AT as u64).read_to_end(&mut begin)).map_err(io_error)?;
+        return Err(ImageError::Format { path: path.into(), kind: kind_of(&begin) });
+    };
     if !whole::is_whole(&mut file, format).map_err(io_error)? {
         return Err(ImageError::Cut { path: path.into() });
     }

@@ -9,7 +9,8 @@ use super::{Op, Operation, ShapeError, Slice, check_axis};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
-    /// The operands one after the other along `axis`; all other sizes are equal.
+    /// The operands one after the other along `axis`; all other sizes are equal. Along another axis than the first, an
+    /// operand whose first size is 1 stands beside each image: a token of a class, coordinates.
     pub struct Concat { axis: usize = 1 }
 }
 
@@ -35,14 +36,22 @@ impl Operation for Concat {
         check_axis(self.axis, inputs[0])?;
         let first = inputs[0];
         let mut dims = first.dims().to_vec();
+        let is_repeated = |shape: &Shape| self.axis > 0 && shape.element() == Element::F32 && shape[0] == 1;
         for (i, shape) in inputs.iter().enumerate().skip(1) {
             let fits = shape.rank() == first.rank()
-                && (0..first.rank()).all(|axis| axis == self.axis || shape[axis] == first[axis]);
+                && (0..first.rank()).all(|axis| {
+                    axis == self.axis
+                        || shape[axis] == dims[axis]
+                        || (axis == 0 && (is_repeated(shape) || inputs[..i].iter().all(|before| is_repeated(before))))
+                });
             if !fits {
                 return Err(ShapeError::new(format!("cannot join {shape} to {first} along axis {}", self.axis))
                     .operand(i)
                     .between_operands()
                     .help(format!("all sizes but that of axis {} must be equal", self.axis)));
+            }
+            if self.axis > 0 {
+                dims[0] = dims[0].max(shape[0]);
             }
             dims[self.axis] = dims[self.axis]
                 .checked_add(shape[self.axis])
@@ -63,7 +72,9 @@ impl Operation for Concat {
         let outer: usize = output.dims()[..self.axis].iter().product();
         let values = (0..outer).flat_map(|i| {
             inputs.iter().flat_map(move |input| {
-                let run = input.len() / outer;
+                // Fewer where the operand is the same for all images.
+                let own: usize = input.shape().dims()[..self.axis].iter().product();
+                let (run, i) = (input.len() / own, i % own);
                 (i * run..(i + 1) * run).map(|at| input.get(at))
             })
         });
@@ -77,7 +88,7 @@ impl Operation for Concat {
             let end = start + g.shape(operand)[axis];
             let part = g.add(Slice { axis, start, end, step: 1 }, &[g.of_result])?;
             start = end;
-            Ok(Some(part))
+            Ok(Some(g.summed_to(part, &g.shape(operand))?))
         };
         operands.iter().map(&mut part).collect()
     }

@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::gradient::{Gradient, Gradients};
 use super::images::Images;
 use super::layer::{Args, Arity, Layer, LayerError, Param, ParamType, Preset, param};
-use super::{Init, Op, Operation, ShapeError, WeightDecl};
+use super::{ConstantValues, Init, Op, Operation, ShapeError, WeightDecl};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -67,12 +67,29 @@ impl Operation for Constant {
         },
         Layer {
             name: "constant",
-            doc: "a value that a file gives and training leaves, for joins; nothing flows into it",
+            doc: "a value that the text or a file gives and training leaves, for joins; nothing flows into it",
             arity: Arity::Source,
-            params: &[SHAPE],
-            build: |a| Ok(Constant::of(sizes(a)?).into()),
+            params: &[
+                SHAPE,
+                param(
+                    "values",
+                    ParamType::PerChannel,
+                    Preset::Absent,
+                    "its numbers, the last axis first, or one for all",
+                ),
+            ],
+            build: |a| {
+                let shape = sizes(a)?;
+                match a.has("values") {
+                    true => Ok(ConstantValues { shape, values: a.per_channel("values") }.into()),
+                    false => Ok(Constant::of(shape).into()),
+                }
+            },
             arguments: |op| match op {
                 Op::Constant(op) if !op.learned => Some(vec![("shape", op.shape.as_slice().into())]),
+                Op::ConstantValues(op) => {
+                    Some(vec![("shape", op.shape.as_slice().into()), ("values", op.values.as_slice().into())])
+                }
                 _ => None,
             },
         },

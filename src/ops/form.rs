@@ -84,6 +84,15 @@ impl Layer {
                 let set = (sizes.len() > 1).then(|| ("sizes", sizes.as_slice().into()));
                 Ok(Some(Form { before, restore: Restore::Same, set }))
             }
+            // The sides of a sequence: those of an image's rows.
+            "pad" if shape.rank() == 3 => {
+                let ends = args.ends("pads");
+                let [left, right] = ends.ok_or_else(|| {
+                    ShapeError::new(format!("{shape} has two ends: n or (left, right)")).param("pads")
+                })?;
+                let sides = Value::Tuple([0, left, 0, right].map(Value::from).to_vec());
+                Ok(Some(Form { before: row(dims), restore: Restore::WithoutHeight, set: Some(("pads", sides)) }))
+            }
             "group_norm" if shape.rank() == 3 => {
                 Ok(Some(Form { before: row(dims), restore: Restore::WithoutHeight, set: None }))
             }

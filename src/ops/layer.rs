@@ -114,6 +114,8 @@ pub enum ParamType {
     Count,
     /// Any integer.
     Int,
+    /// A place along the parameter `axis`: an integer from 0 on, or from the end; the axis's size where it is left out.
+    Place,
     /// A float; integers are taken too.
     Float,
     /// A float, or the strings `inf` and `-inf`.
@@ -323,6 +325,11 @@ pub const FOREIGN_NAMES: &[(&str, &str)] = &[
     ("gridsample", "grid_sample"),
     ("deformconv2d", "deform_conv"),
     ("roialign", "roi_align"),
+    ("zeropad", "pad"),
+    ("zeropad2d", "pad"),
+    ("zeropadding2d", "pad"),
+    ("reflectionpad2d", "pad"),
+    ("constantpad1d", "pad"),
 ];
 
 /// What other frameworks have as layers and netc writes in several, in lower case without underscores: how it is
@@ -333,7 +340,22 @@ pub const WRITTEN_OUT: &[(&str, &str)] = &[
     ("multiheadattention", "attention is `linear`, `matmul` and `softmax(axis = -1)`; `netc help cookbook` shows it"),
     ("mha", "attention is `linear`, `matmul` and `softmax(axis = -1)`; `netc help cookbook` shows it"),
     ("transformer", "attention is `linear`, `matmul` and `softmax(axis = -1)`; `netc help cookbook` shows it"),
-    ("embedding", "netc has no layer that looks numbers up in a table; `netc help layers` lists those that it has"),
+    ("embedding", "rows of a table: `table: parameter([1000, 64], std = 0.02)`, then `gather(tokens)`"),
+    ("affinegrid", "positions times a matrix: `constant` and `matmul`; `netc help cookbook` shows it"),
+    ("depthwiseconv", "a convolution of each channel by itself: `conv(in.channels, 3, pad = 1, groups = in.channels)`"),
+    (
+        "depthwiseconv2d",
+        "a convolution of each channel by itself: `conv(in.channels, 3, pad = 1, groups = in.channels)`",
+    ),
+    ("separableconv", "two convolutions: `conv(in.channels, 3, pad = 1, groups = in.channels)  conv(64, 1)`"),
+    ("separableconv2d", "two convolutions: `conv(in.channels, 3, pad = 1, groups = in.channels)  conv(64, 1)`"),
+    ("selu", "a scaled elu: `elu(1.6732632)  affine(1.0507010)`"),
+    ("celu", "with alpha = 1 it is `elu`; else `affine(1 / 2)  elu  affine(2)` for alpha = 2"),
+    ("hardtanh", "`clip(-1, 1)`"),
+    ("stack", "`reshape` gives each value the new axis, and `concat` joins them along it"),
+    ("norm", "there are `batch_norm`, `layer_norm`, `group_norm` and `instance_norm`"),
+    ("l2norm", "`sum: { mul(here)  reduce_sum([1])  sqrt }`, then `from(in)  div(sum)`"),
+    ("rmsnorm", "`mean: { mul(here)  reduce_mean([-1])  affine(1, 1e-6)  sqrt }`, then `from(in)  div(mean)`"),
     ("mish", "x * tanh(softplus(x)): `x: identity  softplus  tanh  mul(x)`"),
     ("square", "`mul(here)` multiplies a value by itself"),
     ("se", "a squeeze-and-excitation block is a module of five layers; `netc help cookbook` shows it"),
@@ -391,7 +413,8 @@ impl Args {
         self.get(name).unwrap_or_else(|| panic!("layer table: parameter {name} has neither value nor default"))
     }
 
-    /// The value of a [`ParamType::Int`], [`ParamType::Size`], [`ParamType::Count`] or [`ParamType::Axis`].
+    /// The value of a [`ParamType::Int`], [`ParamType::Place`], [`ParamType::Size`], [`ParamType::Count`] or
+    /// [`ParamType::Axis`].
     ///
     /// # Panics
     /// As all readers here, where the layer's table does not declare such a parameter: the front end has checked what
@@ -403,7 +426,8 @@ impl Args {
         }
     }
 
-    /// The value of a [`ParamType::Size`], [`ParamType::Count`] or [`ParamType::Axis`].
+    /// The value of a [`ParamType::Size`], [`ParamType::Count`], [`ParamType::Axis`] or, once it is counted from 0, a
+    /// [`ParamType::Place`].
     pub fn size(&self, name: &str) -> usize {
         self.int(name) as usize
     }
@@ -458,6 +482,17 @@ impl Args {
                 [v, h] => [v as usize, h as usize, v as usize, h as usize],
                 [t, l, b, r] => [t as usize, l as usize, b as usize, r as usize],
                 _ => panic!("layer table: {name} has a wrong number of sides"),
+            },
+        }
+    }
+
+    /// A [`ParamType::Pad`] of a sequence: before it and behind it; `None` of four numbers, which are sides of images.
+    pub fn ends(&self, name: &str) -> Option<[usize; 2]> {
+        match self.need(name) {
+            Value::Int(v) => Some([*v as usize; 2]),
+            other => match *ints_of(other) {
+                [left, right] => Some([left as usize, right as usize]),
+                _ => None,
             },
         }
     }

@@ -438,6 +438,7 @@ operations! {
         topk::TopK,
     }
     composed {
+        constant_values::ConstantValues,
         conv_nd::ConvNd,
         deform_conv2d::DeformConv2d,
         dynamic_conv2d::DynamicConv2d,

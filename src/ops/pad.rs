@@ -49,10 +49,15 @@ impl Operation for Pad {
     const NAME: &'static str = "pad";
     const LAYERS: &'static [Layer] = &[Layer {
         name: "pad",
-        doc: "adds a border to images",
+        doc: "adds a border to images; of sequences [N, C, L], to both ends",
         arity: Arity::Unary,
         params: &[
-            param("pads", ParamType::Pad, Preset::Required, "n, (v, h) or (top, left, bottom, right)"),
+            param(
+                "pads",
+                ParamType::Pad,
+                Preset::Required,
+                "n, (v, h) or (top, left, bottom, right); of a sequence n or (left, right)",
+            ),
             param("mode", ParamType::Str, Preset::Str("constant"), "constant, reflect or edge"),
             param("value", ParamType::Extended, Preset::Float(0.0), "of the constant border"),
         ],

@@ -4,7 +4,7 @@ use super::attributes::attributes;
 use super::element;
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
-use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::planes::{element_at, fill_elements};
 use super::{Op, Operation, ShapeError, SliceGradient, check_axis, positive};
 use crate::tensor::{Element, Shape, Tensor};
@@ -26,12 +26,16 @@ impl Operation for Slice {
         doc: "elements start, start + step, ... below end of one axis",
         arity: Arity::Unary,
         params: &[
-            param("start", ParamType::Count, Preset::Required, "first element"),
-            param("end", ParamType::Count, Preset::Required, "one past the last element"),
+            param("start", ParamType::Place, Preset::Required, "first element; -1 is the last"),
+            param("end", ParamType::Place, Preset::Absent, "one past the last element; else the axis's end"),
             param("step", ParamType::Size, Preset::Int(1), "distance of the elements"),
             param("axis", ParamType::Axis, Preset::Int(1), "axis; 1 is the channels"),
         ],
         build: |a| {
+            // The front end knows the axis's size, and gives it where a call gives none.
+            if !a.has("end") {
+                return Err(LayerError { param: "end", message: "the size of the axis is not known".into() });
+            }
             Ok(Slice { axis: a.size("axis"), start: a.size("start"), end: a.size("end"), step: a.size("step") }.into())
         },
         arguments: |op| match op {

@@ -300,6 +300,17 @@ fn concat_and_slice_are_inverse() {
 }
 
 #[test]
+fn what_has_no_images_stands_beside_each() {
+    let (token, images) = (counting([1, 1, 2]), counting([2, 1, 2]));
+    let joined = evaluate(Concat { axis: 1 }, &[&token, &images], &[]).unwrap();
+    assert_eq!(joined.data(), [0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 2.0, 3.0]);
+    let joined = evaluate(Concat { axis: 2 }, &[&images, &token], &[]).unwrap();
+    assert_eq!(joined.data(), [0.0, 1.0, 0.0, 1.0, 2.0, 3.0, 0.0, 1.0]);
+    let fits = |a: &[usize], b: &[usize]| Concat { axis: 1 }.infer(&[&Shape::new(a), &Shape::new(b)]).is_ok();
+    assert!(!fits(&[2, 1, 2], &[3, 1, 2]) && !fits(&[2, 1, 1], &[2, 1, 2]));
+}
+
+#[test]
 fn shapes_change_and_elements_stay() {
     let shape = |op: Op, dims: &[usize]| op.infer(&[&Shape::new(dims)]).map(|s| s.dims().to_vec()).ok();
     assert_eq!(shape(Flatten {}.into(), &[2, 3, 4, 5]), Some(vec![2, 60]));
@@ -725,7 +736,7 @@ fn sample(ty: ParamType) -> Value {
         ParamType::Size | ParamType::Count | ParamType::Int | ParamType::Size2 | ParamType::Count2 | ParamType::Pad => {
             Value::Int(1)
         }
-        ParamType::Size3 | ParamType::Pad3 => Value::Int(1),
+        ParamType::Size3 | ParamType::Pad3 | ParamType::Place => Value::Int(1),
         ParamType::Float | ParamType::Extended | ParamType::Float2 | ParamType::PerChannel => Value::Float(0.5),
         ParamType::Bool => Value::Bool(true),
         ParamType::Str => Value::Str("edge".into()),
@@ -745,7 +756,7 @@ fn the_layer_table_is_consistent() {
             assert!(layer.params[..i].iter().all(|q| q.name != p.name), "{} has {} twice", layer.name, p.name);
             match p.preset {
                 Preset::Required => args.set(p.name, sample(p.ty)),
-                Preset::Absent if p.name == "scale" => args.set(p.name, sample(p.ty)),
+                Preset::Absent if p.name == "scale" || p.ty == ParamType::Place => args.set(p.name, sample(p.ty)),
                 _ => {}
             }
         }
@@ -780,6 +791,7 @@ fn composed() -> Vec<Op> {
         dilation: vec![1; axes],
         ceil: true,
     };
+    let values = ConstantValues { shape: vec![1, 2], values: vec![0.5, -1.0] };
     let recurrent = |cell: Cell, direction: Direction| Recurrent {
         cell,
         hidden: 5,
@@ -791,6 +803,7 @@ fn composed() -> Vec<Op> {
     };
     vec![
         conv(1, false).into(),
+        values.into(),
         conv(3, false).into(),
         conv(1, true).into(),
         conv(3, true).into(),

@@ -22,6 +22,7 @@ mod fuse_epilogue;
 mod fuse_relu_gradient;
 mod join_phases;
 mod lower_channel_constants;
+mod lower_constants;
 mod lower_dynamic_conv;
 mod lower_expand_images;
 mod lower_quantized;
@@ -79,6 +80,11 @@ pub const PIPELINE: &[Pass] = &[
     pass("remove_dropout", "drop dropout and identity", remove_dropout::run),
     pass("dead_code", "drop what no output needs", dead_code::run),
     pass(
+        "lower_constants",
+        "weights of numbers in the text; what a concat repeats for each image",
+        lower_constants::run,
+    ),
+    pass(
         "lower_channel_constants",
         "weights of the constants that a text gives channels",
         lower_channel_constants::run,
@@ -129,7 +135,8 @@ pub const PIPELINE: &[Pass] = &[
 
 /// The passes for steps of training, in the pipeline's order: those that neither take weights for known nor drop what
 /// only training needs.
-const TRAINING: &[&str] = &["dead_code", "lower_expand_images", "cse", "lower_dynamic_conv", "fuse_epilogue"];
+const TRAINING: &[&str] =
+    &["dead_code", "lower_constants", "lower_expand_images", "cse", "lower_dynamic_conv", "fuse_epilogue"];
 
 /// Passes that only steps of training need, after those.
 const OF_TRAINING: &[Pass] = &[pass(

@@ -129,6 +129,17 @@ pass_test!(
 );
 
 pass_test!(
+    lower_constants,
+    "lower_constants",
+    "3,2,2",
+    "%c = constant_values { shape=[1,1,2] values=[0.5,-1.0] } : f32[1,1,2]   // g.net:3
+     %t = constant @t { shape=[1,1,2] learned=true } : f32[1,1,2]
+     %s = concat %t, %c : f32[1,2,2]
+     %y = concat %s, %x, %c : f32[3,5,2]
+     output y = %y"
+);
+
+pass_test!(
     lower_channel_constants,
     "lower_channel_constants",
     "1,2,3,3",

@@ -277,7 +277,7 @@ fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         // `limits` refuses them: a pass makes others of them.
         Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) => false,
         Op::ConvNd(_) | Op::PoolNd(_) | Op::DynamicConv2d(_) | Op::Recurrent(_) => false,
-        Op::DeformConv2d(_) | Op::ExpandImages(_) | Op::RoiAlign(_) => false,
+        Op::ConstantValues(_) | Op::DeformConv2d(_) | Op::ExpandImages(_) | Op::RoiAlign(_) => false,
         // Steps follow one another in plain memory.
         Op::Recurrence(_) => false,
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.

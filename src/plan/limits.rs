@@ -44,10 +44,15 @@ pub(crate) fn check(graph: &Graph) -> Result<(), PlanError> {
 /// # Errors
 /// Names the first that is as written.
 pub(crate) fn check_lowered(graph: &Graph) -> Result<(), PlanError> {
-    for node in graph.order().into_iter().map(|id| graph.node(id)) {
+    for id in graph.order() {
+        let node = graph.node(id);
         let pass = match node.op() {
             Some(Op::FakeQuantize(_) | Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_)) => {
                 return Err(PlanError::Unlowered { node: called(node) });
+            }
+            Some(Op::ConstantValues(_)) => "lower_constants",
+            Some(Op::Concat(op)) if op.axis > 0 && graph.operand_shapes(id).iter().any(|s| s[0] != node.shape[0]) => {
+                "lower_constants"
             }
             Some(Op::ConvNd(_) | Op::PoolNd(_)) => "lower_volumes",
             Some(Op::DynamicConv2d(_)) => "lower_dynamic_conv",

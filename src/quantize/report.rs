@@ -84,6 +84,8 @@ pub(super) fn report(
             decibels: noises.of_roots[&root][1].decibels(),
         }
     };
+    // What its range is, samples have not told.
+    let is_silent = |root: &NodeId| run.seen[root].width == 0.0;
     let layer = |candidate: &super::sites::Candidate| {
         let id = candidate.node;
         let roots = made.sites.layers.iter().find(|(layer, _)| *layer == id).map(|(_, roots)| roots);
@@ -91,6 +93,7 @@ pub(super) fn report(
             Some(refused) => refused,
             None if run.asked.contains(&id) => "asked for",
             None if kept.contains(&id) => "for the accuracy",
+            None if roots.is_some_and(|roots| roots.iter().all(is_silent)) => "saw nothing but 0 in the samples",
             None => "reads numbers of a grid",
         };
         LayerReport {

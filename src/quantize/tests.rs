@@ -348,6 +348,17 @@ fn layers_go_back_until_the_accuracy_is_kept() {
     assert!(error.contains("no layer can have 8 bits"), "{error}");
 }
 
+/// A range of which the samples tell nothing is said to be one.
+#[test]
+fn values_that_are_always_0() {
+    let (compiler, network) =
+        network("model dead() { input x: f32[N, 4]  a: linear(3)  clip(min = 0, max = 0)  b: linear(2)  output y }");
+    let dataset = waves(&[4], 0.0);
+    let told = quantize(&job(&compiler, &network, &dataset)).unwrap_or_else(|e| panic!("{e}")).report;
+    let reasons: Vec<&str> = told.layers.iter().map(|l| l.reason.as_str()).collect();
+    assert_eq!(reasons, ["reads numbers of a grid", "saw nothing but 0 in the samples"]);
+}
+
 #[test]
 fn what_is_refused() {
     let refused = |text: &str, dims: &[usize], last: f32, keep: &[&str]| {
@@ -364,6 +375,10 @@ fn what_is_refused() {
         (refused(one, &[1, 4, 4], f32::NAN, &[]), "is not finite: 1 NaN of 16 values"),
         (refused(one, &[1, 4, 4], f32::INFINITY, &[]), "is not finite: 1 infinite of 16 values"),
         (refused(one, &[1, 5, 4], 0.0, &[]), "the data do not fit the network"),
+        (
+            refused("model three() { input x: f32[N, 3, 4, 4]  c: conv(2, 3)  output y }", &[4, 4, 3], 0.0, &[]),
+            "its channels come last; transpose it",
+        ),
         (refused(one, &[1, 4, 4], 0.0, &["d"]), "no convolution or linear layer called `d`"),
         (refused(one, &[1, 4, 4], 0.0, &["c"]), "all of its layers are to stay f32"),
         (

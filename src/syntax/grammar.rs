@@ -103,7 +103,7 @@ impl Rule {
             kw_else => "`else`",
             kw_shares | shares => "`shares`",
             kw_skip => "`skip`",
-            expr | cell | comprehension => "an expression",
+            expr | cell => "an expression",
             ident | word | pattern | param => "a name",
             label | label_part | label_text => "a label",
             string | output_name => "a name",

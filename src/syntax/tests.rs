@@ -34,6 +34,24 @@ fn tree_and_messages(text: &str) -> String {
     format!("{}\n{}", print_tree(&file), render(&diagnostics, &sources, Style::PLAIN))
 }
 
+/// Rules that begin alike are not tried at each level again.
+#[test]
+fn nested_brackets_take_no_time() {
+    for (open, close) in
+        [("[", "]"), ("(", ")"), ("abs(", ")"), ("[[1][", "]]"), ("a[", "]"), ("if true then (", ") else 2")]
+    {
+        let depth = super::MAX_NESTING / 2 - 2;
+        let value = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+        let text = format!("netc 1\nmodel m {{\n    let x = {value}\n    relu\n}}\n");
+        let begin = std::time::Instant::now();
+        let (_, _, diagnostics) = parse_text(&text);
+        assert_eq!(diagnostics, [], "{text}");
+        // Also where a bracket is missing.
+        parse_text(&text.replacen(close, "", 1));
+        assert!(begin.elapsed().as_secs() < 5, "{text}");
+    }
+}
+
 #[test]
 fn good_texts_parse_without_a_word() {
     for (path, text) in good_texts() {

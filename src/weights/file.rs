@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::entries::{Buffer, Entry};
 use super::{hdf5, keras, npz, pth, safetensors, sharded};
 use crate::archive::Archive;
+use crate::kind::kind_of;
 use crate::mapped::{self, Files};
 use crate::opened;
 
@@ -206,17 +207,16 @@ fn parse_part(file: &Buffer, key: Option<&str>, memory: Option<u64>) -> Result<W
 
 /// What a file is that is none of ours.
 fn unknown(bytes: &[u8]) -> String {
-    let kinds: [(&[u8], &str); 5] = [
+    let kinds: [(&[u8], &str); 4] = [
         (b"\x89NETC", "it is a model that netc compiled, which has its weights inside"),
         (b"\x93NUMPY", "it is a single NumPy array; save several with numpy.savez"),
         (b"\x08", "perhaps an ONNX model: `netc import` makes a network and weights of it"),
         (b"netc ", "it is a network; weights are what --weights takes"),
-        (b"\x1f\x8b", "it is compressed by gzip; unpack it first"),
     ];
     let known = "this is no file of weights that netc reads (safetensors, PyTorch checkpoint, Keras, .npz)";
     match kinds.iter().find(|(start, _)| bytes.starts_with(start)) {
         Some((_, kind)) => format!("{known}; {kind}"),
-        None => known.into(),
+        None => kind_of(bytes).map_or(known.into(), |kind| format!("{known}; it is {kind}")),
     }
 }
 

@@ -64,6 +64,8 @@ pub struct Misfit {
     pub wrong_type: Vec<(String, String)>,
     /// What all names of the file begin with, where the network has them without it.
     pub prefix: Option<String>,
+    /// First words of names of the file behind which stands all that is missing: several sets of weights.
+    pub keys: Vec<String>,
     /// A parameter of the model with which the weights would fit: `classes=100`.
     pub setting: Option<String>,
 }
@@ -296,12 +298,14 @@ impl Misfit {
         }
         if self.missing.is_empty() || self.unexpected.is_empty() {
             self.prefix = None;
+            self.keys = vec![];
         }
     }
 
     /// Pairs what is missing with what is there instead, for the entries that will be listed.
     fn suggest(&mut self) {
         self.prefix = self.common_prefix();
+        self.keys = if self.prefix.is_some() { vec![] } else { self.sets() };
         let missing: Vec<String> = self.missing.iter().map(|m| m.name.clone()).collect();
         let stray: Vec<String> = self.unexpected.iter().map(|u| u.name.clone()).collect();
         for m in self.missing.iter_mut().take(LISTED) {
@@ -321,6 +325,17 @@ impl Misfit {
         let rests: Option<Vec<&str>> = self.unexpected.iter().map(|u| u.name.strip_prefix(word)).collect();
         let found = rests?.iter().filter(|rest| missing.contains(**rest)).count();
         (word.ends_with('.') && 2 * found > self.unexpected.len()).then(|| word.to_string())
+    }
+
+    /// First words of unexpected names, behind each of which stands all that is missing.
+    fn sets(&self) -> Vec<String> {
+        let mut sets: BTreeMap<&str, HashSet<&str>> = BTreeMap::new();
+        for (word, rest) in self.unexpected.iter().filter_map(|u| u.name.split_once('.')) {
+            sets.entry(word).or_default().insert(rest);
+        }
+        let has_all = |set: &HashSet<&str>| self.missing.iter().all(|m| set.contains(m.name.as_str()));
+        let whole = sets.into_iter().filter(|(_, set)| !self.missing.is_empty() && has_all(set));
+        whole.map(|(word, _)| word.to_string()).collect()
     }
 }
 
@@ -343,6 +358,10 @@ impl fmt::Display for Misfit {
         if let Some(prefix) = &self.prefix {
             let rule = regex::escape(prefix);
             write!(f, "\n  all names of the file begin with `{prefix}`: --rename '^{rule}=' takes it away")?;
+        }
+        if let Some(key) = self.keys.first() {
+            let words: Vec<String> = self.keys.iter().map(|key| format!("`{key}.`")).collect();
+            write!(f, "\n  what is missing stands behind {}: FILE:{key} takes those weights", words.join(" and "))?;
         }
         match &self.setting {
             Some(setting) => write!(f, "\n  they fit with --set {setting}"),

@@ -2,14 +2,20 @@
 
 use super::entries::{Encoding, Entry};
 use crate::archive::Archive;
-use crate::npy::Header;
+use crate::npy::{Header, column_major};
 use crate::ops::MAX_ELEMENTS;
 use crate::tensor::Shape;
 
 pub(super) fn parse(archive: &mut Archive) -> Result<Vec<Entry>, String> {
     let names: Vec<String> = archive.names().filter(|n| n.ends_with(".npy")).map(String::from).collect();
     if names.is_empty() {
-        return Err("the archive holds neither a PyTorch checkpoint nor NumPy arrays".into());
+        let is_exported = archive.names().any(|name| name.ends_with("/archive_format"));
+        return Err(match is_exported {
+            true => "this is an archive of torch.export; its weights alone are \
+                     torch.save(torch.export.load(path).state_dict, other_path)"
+                .into(),
+            false => "the archive holds neither a PyTorch checkpoint nor NumPy arrays".into(),
+        });
     }
     names.iter().map(|name| entry(archive, name)).collect()
 }
@@ -28,10 +34,6 @@ fn entry(archive: &mut Archive, member: &str) -> Result<Entry, String> {
     row_by_row.check_length()?;
     let strides = header.fortran_order.then(|| column_major(row_by_row.shape.dims()));
     Ok(Entry { strides, ..row_by_row })
-}
-
-fn column_major(dims: &[usize]) -> Vec<usize> {
-    dims.iter().scan(1, |stride, dim| Some(std::mem::replace(stride, *stride * dim))).collect()
 }
 
 fn encoding(descr: &str) -> Encoding {

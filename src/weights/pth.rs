@@ -151,6 +151,9 @@ fn tensors(
     if views.is_empty() {
         return Err("the checkpoint holds no tensors under names".into());
     }
+    if views.iter().any(|(name, _)| name.is_empty()) {
+        return Err("the checkpoint is a tensor without a name; torch.save({\"NAME\": tensor}, …) gives it one".into());
+    }
     strip_prefixes(&mut views);
     let mut names = HashSet::new();
     if let Some((twice, _)) = views.iter().find(|(name, _)| !names.insert(name.clone())) {
@@ -274,6 +277,11 @@ impl<'a> Walk<'_, 'a> {
 
 /// What is said of a name that a pickle asks for where tensors are looked for.
 fn refused(name: &Global) -> String {
+    if name.path().starts_with("__torch__.") {
+        return "this is a TorchScript archive; its weights alone are \
+                torch.save(torch.jit.load(path).state_dict(), other_path)"
+            .into();
+    }
     format!(
         "the pickle asks for `{}`, which netc does not run: only tensors in dictionaries, lists and tuples are read. Save the \
          state dict alone: torch.save(model.state_dict(), path)",
@@ -352,6 +360,19 @@ fn number_type(class: &Global) -> Option<(Encoding, usize)> {
     })
 }
 
+/// What is said of a tensor of numbers that are not read: complex ones, those of 8 bits.
+fn unread(pickle: &Pickle, storage: Id, dtype: Option<Id>) -> Option<String> {
+    let Object::Persistent(id) = pickle.get(storage) else { return None };
+    let Object::Tuple(parts) = pickle.get(*id) else { return None };
+    let unknown = |&id: &Id| match pickle.get(id) {
+        Object::Unknown(class) => Some(class.path()),
+        Object::Global(class) => number_type(class).is_none().then(|| class.path()),
+        _ => None,
+    };
+    let found = dtype.iter().chain(parts.get(1)).find_map(unknown)?;
+    Some(format!("a tensor is of `{found}`, which netc does not read; save it as float32"))
+}
+
 impl<'a> View<'a> {
     /// The tensor that a call rebuilds; `None` where the object is none.
     fn of(pickle: &Pickle<'a>, object: &Object<'a>, depth: usize) -> Result<Option<Self>, String> {
@@ -375,11 +396,13 @@ impl<'a> View<'a> {
                 }
             }
             ("_rebuild_tensor" | "_rebuild_tensor_v2", [storage, offset, shape, strides, ..]) => {
-                Self::rebuilt(pickle, [*storage, *offset, *shape, *strides], None).ok_or_else(misshapen).map(Some)
+                Self::rebuilt(pickle, [*storage, *offset, *shape, *strides], None)
+                    .ok_or_else(|| unread(pickle, *storage, None).unwrap_or_else(misshapen))
+                    .map(Some)
             }
             ("_rebuild_tensor_v3", [storage, offset, shape, strides, _, _, dtype, ..]) => {
                 Self::rebuilt(pickle, [*storage, *offset, *shape, *strides], Some(*dtype))
-                    .ok_or_else(misshapen)
+                    .ok_or_else(|| unread(pickle, *storage, Some(*dtype)).unwrap_or_else(misshapen))
                     .map(Some)
             }
             (name, _) if name.starts_with("_rebuild") => Err(misshapen()),

@@ -156,6 +156,16 @@ fn a_prefix_goes_where_the_network_has_none() {
         message.ends_with("all names of the file begin with `net.`: --rename '^net\\.=' takes it away"),
         "{message}"
     );
+    // Two sets beside one another, and something else.
+    let mut several = other.clone();
+    several.iter_mut().for_each(|e| e.name = e.name.replace("net.", "ema."));
+    several.extend(other.iter().cloned());
+    several.push(Entry { name: "head.bias".into(), ..other[0].clone() });
+    let message = load(&mut weights, &several, &Tolerance::default()).unwrap_err().to_string();
+    assert!(
+        message.ends_with("what is missing stands behind `ema.` and `net.`: FILE:ema takes those weights"),
+        "{message}"
+    );
 }
 
 #[test]

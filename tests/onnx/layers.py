@@ -1,5 +1,6 @@
-"""Recurrent layers, layers that sample images, volumes, Einstein sums, computed weights, the forms of ONNX Runtime's
-optimizer, loops, and results whose number the data say, as fixtures for `cargo test onnx`.
+"""Recurrent layers, layers that sample images, volumes, Einstein sums, spectra, norms and pools by powers, attention,
+computed weights, the forms of ONNX Runtime's optimizer, loops, and results whose number the data say, as fixtures for
+`cargo test onnx`.
 
     python tests/onnx/layers.py   # needs onnx, onnxruntime and numpy; writes layers.npz beside itself
 
@@ -21,6 +22,8 @@ OPERATORS = {
     "LSTM": {0}, "GRU": {0}, "RNN": {0}, "GridSample": {0, 1}, "DeformConv": {0, 2, 4}, "RoiAlign": {0, 1},
     "Einsum": {0, 1, 2}, "AffineGrid": {0}, "MaxPool": {0}, "AveragePool": {0}, "GlobalAveragePool": {0},
     "NonMaxSuppression": {0, 1}, "NonZero": {0}, "Compress": {0}, "Unique": {0}, "Scan": {0, 1},
+    "DFT": {0}, "STFT": {0}, "LpPool": {0}, "GlobalLpPool": {0}, "LpNormalization": {0}, "RMSNormalization": {0},
+    "MeanVarianceNormalization": {0}, "Attention": {0, 1, 2, 3},
 }  # fmt: skip
 RNG = np.random.default_rng(7)
 
@@ -326,9 +329,6 @@ def ours():
     ]
     yield made("known_remainders", nodes, {"x": numbers(2, 2)}, {"seven": np.int64([-7, 7]), "three": np.int64([3, -3])})
 
-    for name, attributes in {"channels": dict(axes=[1]), "pixels": dict(axes=[2, 3], keepdims=0), "all": {}}.items():
-        yield made(f"product_of_{name}", [node("ReduceProd", ["x"], ["y"], **attributes)], {"x": numbers(2, 5, 3, 4)})
-
     # Scales of the data at hand, by an operator of its own and by its parts, as Neural Compressor writes them.
     weight = RNG.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8)
     known = {"w": weight, "ws": np.float32(0.01), "wz": np.int8(0), "b": numbers(4), "column": np.int64([1, -1, 1, 1])}
@@ -360,6 +360,45 @@ def ours():
     back = node("DequantizeLinear", ["q", "s", "z"], ["y"])
     yield made("dynamic_levels_and_back", [node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]), back], {"x": image})
 
+
+
+    yield from signals()
+
+
+def signals():
+    node = helper.make_node
+    for axis, shape, attributes in (
+        (1, (2, 10, 1), {}),
+        (1, (2, 10, 2), dict(inverse=1)),
+        (2, (2, 3, 11, 1), dict(onesided=1)),
+        (1, (2, 6, 5, 1), dict(onesided=1)),
+    ):
+        spectrum = node("DFT", ["x"], ["y"], axis=axis, **attributes)
+        yield made(f"dft_{'x'.join(map(str, shape))}", [spectrum], {"x": numbers(*shape)})
+    for length in (6, 16):
+        nodes = [node("DFT", ["x", "length"], ["y"], axis=1)]
+        yield made(f"dft_of_{length}", nodes, {"x": numbers(2, 10, 1)}, {"length": np.int64(length)})
+    for name, known, attributes in (
+        ("stft", {"step": np.int64(8), "window": np.hanning(16).astype(np.float32)}, {}),
+        ("stft_of_two_sides", {"step": np.int64(5), "window": np.hanning(12).astype(np.float32)}, dict(onesided=0)),
+    ):
+        yield made(name, [node("STFT", ["x", "step", "window"], ["y"], **attributes)], {"x": numbers(2, 64, 1)}, known)
+    for window in ("Hann", "Hamming", "Blackman"):
+        for periodic in (0, 1):
+            nodes = [node(f"{window}Window", ["size"], ["w"], periodic=periodic), node("Mul", ["x", "w"], ["y"])]
+            yield made(f"{window.lower()}_{periodic}", nodes, {"x": numbers(2, 10)}, {"size": np.int64(10)})
+    bounds = {"bins": np.int64(12), "length": np.int64(64), "rate": np.int64(8000)}
+    bounds |= {"low": np.float32(20), "high": np.float32(3800)}
+    nodes = [node("MelWeightMatrix", list(bounds), ["m"]), node("MatMul", ["x", "m"], ["y"])]
+    yield made("mel", nodes, {"x": numbers(2, 33)}, bounds)
+    yield made("lp_of_zeros", [node("LpNormalization", ["x"], ["y"], axis=1)], {"x": np.zeros((2, 3), np.float32)})
+    pool = node("LpPool", ["x"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2], p=1)
+    yield made("lp_pool_padded", [pool], {"x": numbers(1, 3, 8, 8)})
+    norm = node("SimplifiedLayerNormalization", ["x", "s"], ["y"], axis=-1)
+    yield made("rms_of_onnx_runtime", [norm], {"x": numbers(2, 5, 8)}, {"s": numbers(8)})
+    for mode, pads in (("reflect", [0, 2, 0, 1]), ("edge", [0, 3, 0, 2]), ("wrap", [0, 3, 0, 2])):
+        yield made(f"pad_rows_{mode}", [node("Pad", ["x", "pads"], ["y"], mode=mode)], {"x": numbers(2, 5)},
+                   {"pads": np.int64(pads)}, opset=19)  # fmt: skip
 
 
 def main():

@@ -37,7 +37,7 @@ use super::super::vector::{
 };
 use super::epilogue::{self, Elements};
 use super::grid::{self, Grid, Places};
-use super::{LANE, table};
+use super::{LANE, LINE, table};
 use crate::balance::TaskCost;
 use crate::ir::{Graph, NodeId};
 use crate::ops::activation::Activation;
@@ -57,9 +57,6 @@ const MOST_PASSES_AHEAD: usize = 32;
 
 /// Bytes between what a pass reads and what it brings nearer where it is the only one over its panel.
 const STREAM_AHEAD: usize = 4 << 10;
-
-/// Bytes that are brought nearer at a time.
-const LINE: usize = 64;
 
 /// Bytes of a number in a table.
 const TABLE_ENTRY: usize = 8;

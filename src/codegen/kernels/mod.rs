@@ -59,6 +59,8 @@ use crate::tensor::Element;
 
 /// Bytes of a lane: kernels compute f32.
 const LANE: usize = Element::F32.bytes();
+/// Bytes that are brought nearer at a time: a line of a cache.
+const LINE: usize = 64;
 
 /// Generates the code of one step.
 ///
@@ -153,7 +155,9 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::ConvNd(_) | Op::PoolNd(_) | Op::DynamicConv2d(_) | Op::Recurrent(_) => {
             unreachable!("the plan refuses these")
         }
-        Op::DeformConv2d(_) | Op::ExpandImages(_) | Op::RoiAlign(_) => unreachable!("the plan refuses these"),
+        Op::ConstantValues(_) | Op::DeformConv2d(_) | Op::ExpandImages(_) | Op::RoiAlign(_) => {
+            unreachable!("the plan refuses these")
+        }
         Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),
         Op::Conv2dWeightGradient(op) => weight_gradient::emit(e, step, op),
         Op::OptimizerUpdate(_) => unreachable!("these have a step with others"),

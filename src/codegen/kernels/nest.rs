@@ -26,6 +26,11 @@ const MOST_AXES: usize = 4;
 const UNROLL: usize = 4;
 /// Bytes from one lane to the next at most, so that 32 bits hold the last lane's displacement.
 const FARTHEST_LANE: i64 = i32::MAX as i64 / 32;
+/// Arrays of so many bytes do not stay in a second-level cache: their lines are asked for ahead of time. Hardware that sees
+/// rows coming stops at the end of a page, and begins anew with each.
+const STREAMED: usize = 1 << 20;
+/// How far ahead: what arrives while memory answers.
+const AHEAD: i64 = 2 << 10;
 /// Bytes from one lane to the next where elements are neighbours.
 const NEIGHBOUR: i32 = super::LANE as i32;
 
@@ -245,7 +250,8 @@ impl Region<'_> {
         let dims = &self.nest.dims[self.outer..];
         let strides = self.nest.arrays.iter().map(|a| a.strides[self.outer..].to_vec()).collect();
         let elements = self.nest.arrays.iter().map(Array::element).collect();
-        e.kernel(&Loops { dims: dims.to_vec(), strides, elements, body: self.nest.body.clone() })
+        let streamed = self.nest.dims.iter().product::<usize>().saturating_mul(super::LANE) >= STREAMED;
+        e.kernel(&Loops { dims: dims.to_vec(), strides, elements, streamed, body: self.nest.body.clone() })
     }
 
     fn call(&self, e: &Emitter, d: &mut Driver, task: Int, kernel: Callee) {
@@ -278,15 +284,17 @@ struct Loops {
     /// Of each array.
     strides: Vec<Vec<i64>>,
     elements: Vec<Element>,
+    /// Whether lines are asked for ahead of time.
+    streamed: bool,
     body: Body,
 }
 
 impl KernelKey for Loops {
     /// Parameters: one pointer an array.
     fn build(&self, unit: Unit) -> Function {
-        let Loops { dims, strides, elements, body } = self;
+        let &Loops { ref dims, ref strides, ref elements, streamed, ref body } = self;
         let mut b = Builder::new(format!("{body} {dims:?} {strides:?}"), unit, strides.len());
-        NestKernel { unit, dims, strides, elements, body }.axis(&mut b, 0);
+        NestKernel { unit, dims, strides, elements, streamed, body }.axis(&mut b, 0);
         b.finish()
     }
 }
@@ -296,6 +304,7 @@ struct NestKernel<'a> {
     dims: &'a [usize],
     strides: &'a [Vec<i64>],
     elements: &'a [Element],
+    streamed: bool,
     body: &'a Body,
 }
 
@@ -342,6 +351,7 @@ impl NestKernel<'_> {
         let near = steps.iter().all(|s| s.abs() < 1 << 24);
         let unroll = if near { count.min(UNROLL) } else { 1 };
         let copies = |b: &mut Builder, copies: usize| {
+            self.ask_ahead(b, steps, copies);
             let offsets = |i: usize| steps.iter().map(|s| s * i as i64).collect::<Vec<_>>();
             match bytes {
                 Some(grid) if copies == grid::TOGETHER => {
@@ -355,6 +365,21 @@ impl NestKernel<'_> {
         };
         b.repeat(count / unroll, |b| copies(b, unroll));
         copies(b, count % unroll);
+    }
+
+    /// Brings the lines nearer that so many vectors are on whose turn comes later.
+    fn ask_ahead(&self, b: &mut Builder, steps: &[i64], copies: usize) {
+        for (array, &step) in steps.iter().enumerate() {
+            // Vectors of whole rows, one behind the other.
+            let is_row = step == (self.unit.lanes * super::LANE) as i64 && !self.is_narrow(array);
+            if !self.streamed || !is_row || self.vector_stride(array) != NEIGHBOUR {
+                continue;
+            }
+            for byte in (0..step as usize * copies).step_by(super::LINE) {
+                let address = self.address(b, array, AHEAD + byte as i64);
+                b.prefetch(address);
+            }
+        }
     }
 
     fn advance(&self, b: &mut Builder, steps: &[i64]) {

@@ -2,9 +2,10 @@
 
 use super::Checker;
 use crate::diagnostic::{Diagnostic, Severity, Span, nearest};
-use crate::elaborate::call::assign;
+use crate::elaborate::call::{assign, is_plain, missing_argument, parameters};
+use crate::elaborate::expression::dotted_name;
 use crate::elaborate::program::Callee;
-use crate::ops::layer::{Arity, Layer, Preset, written_out};
+use crate::ops::layer::{Arity, Layer, Param, Preset, written_out};
 use crate::syntax::ast::*;
 
 impl Checker<'_> {
@@ -64,8 +65,14 @@ impl Checker<'_> {
 
     fn layer_call(&mut self, call: &Call, layer: &Layer) {
         let joins = layer.arity.takes_labels();
-        let (labels, args): (Vec<&Arg>, Vec<&Arg>) = call.args.iter().partition(|a| joins && a.name.is_none());
+        // Numbers that stand where labels do are for the first parameters; of a name only its value tells.
+        let is_label = |a: &Arg| joins && a.name.is_none() && (layer.params.is_empty() || !is_plain(&a.value));
+        let (labels, args): (Vec<&Arg>, Vec<&Arg>) = call.args.iter().partition(|a| is_label(a));
         labels.iter().for_each(|a| self.label_reference(&a.value));
+        let is_open = labels.iter().any(|a| match &a.value.kind {
+            ExprKind::Name(name) => self.use_name(name),
+            kind => matches!(kind, ExprKind::Index(..) | ExprKind::If { .. }),
+        });
         args.iter().for_each(|a| self.expr(&a.value));
         if joins && labels.is_empty() && layer.arity != Arity::Operands {
             let message = format!("`{}` joins the flow with other values; name them", layer.name);
@@ -73,7 +80,8 @@ impl Checker<'_> {
             self.report.add(diagnostic.help(format!("give labels: `{}(stem)`", layer.name)));
         }
         let names: Vec<&str> = layer.params.iter().map(|p| p.name).collect();
-        let required: Vec<bool> = layer.params.iter().map(|p| matches!(p.preset, Preset::Required)).collect();
+        let is_required = |p: &Param| !is_open && matches!(p.preset, Preset::Required);
+        let required: Vec<bool> = layer.params.iter().map(is_required).collect();
         self.arguments(&call.name, &args, &names, &required, None);
     }
 
@@ -85,7 +93,8 @@ impl Checker<'_> {
         required: &[bool],
         defined: Option<Span>,
     ) {
-        let Ident { name: callee, span } = callee;
+        let called = callee;
+        let callee = &callee.name;
         let with_definition = |d: Diagnostic| match defined {
             Some(span) => d.secondary(span, "defined here"),
             None => d,
@@ -99,6 +108,11 @@ impl Checker<'_> {
             let message = format!("`{callee}` takes {takes}");
             let diagnostic = Diagnostic::error("too-many-arguments", message).primary(extra.1.span, "one too many");
             let diagnostic = if names.is_empty() { diagnostic } else { diagnostic.note(parameters(names)) };
+            let is_module = defined.is_some() && names.is_empty();
+            let diagnostic = match dotted_name(&extra.1.value).filter(|_| is_module) {
+                Some(label) => diagnostic.help(format!("a call works on the value at hand: `from({label})` before it")),
+                None => diagnostic,
+            };
             self.report.add(with_definition(diagnostic));
         }
         for arg in args {
@@ -109,16 +123,14 @@ impl Checker<'_> {
         let owned: Vec<Arg> = args.iter().map(|a| (*a).clone()).collect();
         let slots = assign(&owned, names);
         self.given_twice(&owned, names, &slots);
-        let missing: Vec<String> = names
+        let missing: Vec<&str> = names
             .iter()
             .zip(slots.iter().zip(required))
             .filter(|(_, (slot, required))| slot.is_none() && **required)
-            .map(|(name, _)| format!("`{name}`"))
+            .map(|(name, _)| *name)
             .collect();
         if !missing.is_empty() {
-            let message = format!("`{callee}` needs {}", missing.join(" and "));
-            let diagnostic = Diagnostic::error("missing-argument", message).primary(*span, "not given");
-            self.report.add(with_definition(diagnostic.note(parameters(names))));
+            self.report.add(with_definition(missing_argument(called, &missing, names)));
         }
     }
 
@@ -152,8 +164,4 @@ impl Checker<'_> {
             }
         }
     }
-}
-
-fn parameters(names: &[&str]) -> String {
-    format!("its parameters: {}", names.join(", "))
 }

@@ -131,14 +131,14 @@ impl Checker<'_> {
         }
         for (_, function) in self.program.functions_of(self.file) {
             let Ident { name, span } = &function.name;
-            if !self.functions.contains(name) {
+            if !self.functions.contains(name) && !self.report.lost_words.contains(name) {
                 let diagnostic = Diagnostic::warning("unused-function", format!("nothing calls the function `{name}`"));
                 self.report.add(diagnostic.primary(*span, "never called"));
             }
         }
         for (_, module) in self.program.definitions(self.file, DefinitionKind::Module) {
             let name = &module.name.name;
-            if !self.called.contains(name) {
+            if !self.called.contains(name) && !self.report.lost_words.contains(name) {
                 let diagnostic = Diagnostic::warning("unused-module", format!("nothing calls the module `{name}`"));
                 self.report.add(diagnostic.primary(module.name.span, "never called"));
             }
@@ -202,7 +202,8 @@ impl Checker<'_> {
     fn leave(&mut self) {
         let outer = self.scopes.pop().unwrap_or(0);
         for (name, binding) in self.bindings.leave(outer) {
-            if let (Some(kind), false) = (binding.kind, binding.used) {
+            let is_used = binding.used || self.report.lost_words.contains(&name);
+            if let (Some(kind), false) = (binding.kind, is_used) {
                 let message = format!("nothing uses the {kind} `{name}`");
                 let diagnostic = Diagnostic::warning("unused-name", message).primary(binding.span, "never used");
                 self.report.add(diagnostic);

@@ -186,6 +186,11 @@ impl<'g> OnnxBuilder<'g> {
         self.graph.operands(id).iter().map(|o| self.values.get(o).cloned().unwrap_or_default()).collect()
     }
 
+    /// The nodes whose values those are.
+    pub(crate) fn operand_nodes(&self, id: NodeId) -> Vec<NodeId> {
+        self.graph.operands(id)
+    }
+
     pub(crate) fn shape(&self, id: NodeId) -> &'g Shape {
         &self.graph.node(id).shape
     }

@@ -17,7 +17,7 @@ use crate::ops::quantized::Levels;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{
-    AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Conv2d, ConvTranspose2d, Dequantize,
+    AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, ChannelShuffle, Concat, Conv2d, ConvTranspose2d, Dequantize,
     FakeQuantize, GroupNorm, InstanceNorm, LayerNorm, Lrn, MaxPool, Nms, Op, Pad, PixelUnshuffle, Reduce, Slice,
     Upsample, any_training_op,
 };
@@ -67,10 +67,8 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
             b.node("Add", &[&scaled, &add], vec![])
         }
         Op::ChannelShuffle(op) => channel_shuffle(b, id, op, x),
-        Op::Concat(op) => {
-            let inputs: Vec<&str> = operands.iter().map(String::as_str).collect();
-            b.node("Concat", &inputs, vec![int("axis", op.axis)])
-        }
+        Op::Concat(op) => concat(b, id, op, operands),
+        Op::ConstantValues(op) => b.floats("value", &op.shape, op.all()),
         Op::Constant(_) => b.weight(id, 0, None),
         Op::Conv2d(op) => {
             let inputs = with_weights(b, id, x, op.bias);
@@ -754,6 +752,35 @@ fn channel_affine(b: &mut OnnxBuilder, id: NodeId, op: &ChannelAffine, x: &str) 
     }
     let bias = b.weight(id, 1, Some(dims));
     b.node("Add", &[&scaled, &bias], vec![])
+}
+
+/// What stands beside each image is repeated: ONNX's operands have equal sizes.
+fn concat(b: &mut OnnxBuilder, id: NodeId, op: &Concat, operands: &[String]) -> String {
+    let nodes = b.operand_nodes(id);
+    let images = b.shape(id)[0];
+    let has_images = |b: &OnnxBuilder, of: usize| match b.batch {
+        Some(_) => b.open_axis(nodes[of]) == b.open_axis(id),
+        None => b.shape(nodes[of])[0] == images,
+    };
+    let whole: Vec<bool> = (0..nodes.len()).map(|of| op.axis == 0 || has_images(b, of)).collect();
+    let mut repeated = |of: usize| {
+        let ones = vec![1; b.shape(id).rank() - 1];
+        let sizes = match (&b.batch, whole.iter().position(|whole| *whole)) {
+            (Some(_), Some(like)) => {
+                let shape = b.node("Shape", &[&operands[like]], vec![]);
+                let (start, end) = (b.ints(&[0]), b.ints(&[1]));
+                let first = b.node("Slice", &[&shape, &start, &end], vec![]);
+                let ones = b.ints(&ones);
+                b.node("Concat", &[&first, &ones], vec![int("axis", 0)])
+            }
+            _ => b.ints(&[&[images as i64], &ones[..]].concat()),
+        };
+        b.node("Expand", &[&operands[of], &sizes], vec![])
+    };
+    let parts: Vec<String> =
+        (0..nodes.len()).map(|of| if whole[of] { operands[of].clone() } else { repeated(of) }).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    b.node("Concat", &parts, vec![int("axis", op.axis)])
 }
 
 /// The sizes of a value with the batch left as it is: the first axis, or another that holds the images.

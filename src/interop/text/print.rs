@@ -428,7 +428,9 @@ fn counted(label: &[String]) -> Option<(String, u64)> {
 
 /// Arguments that stand without their name: those that must be given, the only one, a resize's factor.
 fn may_be_positional(layer: &Layer, name: &str, preset: Preset) -> bool {
-    matches!(preset, Preset::Required) || layer.params.len() == 1 || (layer.name == "upsample" && name == "scale")
+    matches!(preset, Preset::Required)
+        || layer.params.len() == 1
+        || matches!((layer.name, name), ("upsample", "scale") | ("slice", "end"))
 }
 
 fn is_default(slot: &Slot, preset: Preset) -> bool {

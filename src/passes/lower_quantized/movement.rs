@@ -9,6 +9,7 @@ use crate::ops::pad::PadMode;
 use crate::ops::quantized::Grid;
 use crate::ops::upsample::Interpolation;
 use crate::ops::{Dequantize, Op, Pad};
+use crate::tensor::Shape;
 
 /// Whether an op's results are elements of its operands, or its constant.
 pub(crate) fn moves(op: &Op) -> bool {
@@ -100,6 +101,11 @@ pub(super) fn dequantize_late(e: &mut Editor) {
             return;
         }
         let Some(moving) = of_levels(&op, &grids[0]) else { return };
+        let of_levels: Vec<&Shape> = values.iter().map(|value| &e.node(value.levels).shape).collect();
+        // Not all take levels of 16 bits.
+        if moving.infer(&of_levels).is_err() {
+            return;
+        }
         let Some(parameters) = e.weights_of(operands[0]) else { return };
         let symmetric = parameters.len() == 1;
         let message = format!("{} moves levels of 8 or 16 bits", e.describe(id));
@@ -158,6 +164,9 @@ fn move_up(e: &mut Editor, id: NodeId) -> Option<Vec<NodeId>> {
         return None;
     }
     let (quantize, parameters) = (e.node(id).op()?.clone(), e.weights_of(id)?);
+    let of_levels: Vec<Shape> =
+        operands.iter().map(|&o| quantize.infer(&[&e.node(o).shape])).collect::<Result<_, _>>().ok()?;
+    op.infer(&of_levels.iter().collect::<Vec<_>>()).ok()?;
     let message = format!("{} moves levels of 8 or 16 bits", e.describe(mover));
     let locations = e.locations(&[id, mover]);
     let earlier: Vec<NodeId> =

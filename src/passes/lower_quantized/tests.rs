@@ -235,6 +235,22 @@ lowering!(
      output m = %m"
 );
 
+/// What has no form for levels of 16 bits without a sign moves numbers.
+#[test]
+fn levels_of_16_bits_without_a_sign_are_not_moved_by_all() {
+    let q = "fake_quantize %x, @q.scale, @q.zero_point { levels=u16 scale=0.001 zero_point=30000 }";
+    let p = "fake_quantize %m, @q.scale, @q.zero_point { levels=u16 scale=0.001 zero_point=30000 }";
+    let text = format!(
+        "graph @g phase=infer seed=3 {{\n  %x = input : f32[1,4,8,8]\n  %q = {q} : f32[1,4,8,8]\n  \
+         %m = max_pool %q {{ kernel=2x2 stride=2x2 }} : f32[1,4,4,4]\n  %p = {p} : f32[1,4,4,4]\n  output y = %p\n}}\n"
+    );
+    let mut graph = ir::parse(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let inputs = random_inputs(&graph, 1);
+    let expected = interpreter::run(&graph, &inputs);
+    run(&mut graph, &Selection::default());
+    assert_eq!(interpreter::run(&graph, &inputs), expected, "{graph}");
+}
+
 /// As many channels of the largest products as 32 bits do not hold.
 #[test]
 fn sums_that_could_leave_32_bits_stay_real() {

@@ -147,11 +147,19 @@ impl AstBuilder<'_> {
             Rule::kw_in => ExprKind::In,
             Rule::kw_here => ExprKind::Here,
             Rule::ident => ExprKind::Name(pair.as_str().to_string()),
-            Rule::list => ExprKind::List(children(pair).map(|e| self.checked_expr(e)).collect()),
-            Rule::comprehension => {
-                let mut parts = children(pair);
-                let value = Box::new(self.checked_expr(parts.next().expect("a value")));
-                ExprKind::Comprehension { value, each: parts.map(|each| self.each(each)).collect() }
+            Rule::list => {
+                let (each, items): (Vec<_>, Vec<_>) = children(pair).partition(|p| p.as_rule() == Rule::each);
+                let mut items: Vec<Expr> = items
+                    .into_iter()
+                    .map(|e| if e.as_rule() == Rule::label { self.value(e) } else { self.checked_expr(e) })
+                    .collect();
+                match (each.is_empty(), items.pop()) {
+                    (false, Some(value)) => ExprKind::Comprehension {
+                        value: Box::new(value),
+                        each: each.into_iter().map(|each| self.each(each)).collect(),
+                    },
+                    (_, last) => ExprKind::List(items.into_iter().chain(last).collect()),
+                }
             }
             Rule::tuple => return self.tuple(pair),
             Rule::if_expr => {

@@ -296,7 +296,7 @@ impl AstBuilder<'_> {
         Arg { name: Some(name), value: self.value(parts.next().expect("a value")), span }
     }
 
-    fn value(&mut self, pair: Pair<'_, Rule>) -> Expr {
+    pub(super) fn value(&mut self, pair: Pair<'_, Rule>) -> Expr {
         match pair.as_rule() {
             Rule::label => {
                 let label = self.label(pair);

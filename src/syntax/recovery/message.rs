@@ -86,6 +86,14 @@ impl State<'_> {
             }
             (TokenKind::Unknown, "'") => error("unexpected-sign", "unexpected `'`", "opens nothing")
                 .map(|d| d.help("strings stand in double quotes")),
+            (TokenKind::Unknown, "“" | "”" | "„" | "‘" | "’" | "«" | "»") => {
+                error("unexpected-sign", &format!("unexpected `{text}`"), "opens nothing")
+                    .map(|d| d.help("strings stand in straight double quotes: \"…\""))
+            }
+            (TokenKind::Operator, "/") if self.source[token.end..].starts_with('*') => {
+                error("unexpected-sign", "`/*` begins nothing in this language", "unexpected")
+                    .map(|d| d.help("remarks begin with `//` and end with the line"))
+            }
             (TokenKind::Unknown, other) => error(
                 "unexpected-sign",
                 &format!("the sign `{}` means nothing here", other.escape_debug()),

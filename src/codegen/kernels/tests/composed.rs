@@ -98,6 +98,37 @@ fn pools_of_sequences_and_volumes() {
 }
 
 #[test]
+fn values_beside_each_image() {
+    for seed in 0..20 {
+        let mut draw = Draw(SplitMix(seed));
+        let rank = draw.size(2, 4);
+        let axis = draw.size(1, rank - 1);
+        let shape = [draw.sizes(1, 1, 3), draw.sizes(rank - 1, 1, 5)].concat();
+        let beside = |draw: &mut Draw| {
+            let mut beside = shape.clone();
+            (beside[0], beside[axis]) = (1, draw.size(1, 4));
+            beside
+        };
+        let mut b = GraphBuilder::new("beside", Phase::Infer);
+        let x = b.input(Shape::new(shape.clone()));
+        let token = b.add(Constant::of(beside(&mut draw)), &[]);
+        let shape = beside(&mut draw);
+        let values = (0..shape.iter().product()).map(|_| draw.0.below(9) as f32 - 4.0).collect();
+        let given = b.add(ConstantValues { shape, values }, &[]);
+        let one = b.add(relu(), &[token]);
+        let y = b.add(Concat { axis }, &[token, given, x, one]);
+        let z = b.add(relu(), &[y]);
+        let mut graph = b.finish(&[y, z]);
+        randomize_weights(&mut graph, 3);
+        let inputs = random_inputs(&graph, 5);
+        let expected = interpreter::run(&graph, &inputs).unwrap();
+        passes::run(&mut graph, &Selection::default());
+        assert_eq!(interpreter::run(&graph, &inputs).unwrap(), expected, "{graph}");
+        check(graph);
+    }
+}
+
+#[test]
 fn recurrent_layers() {
     for seed in 0..40 {
         let mut draw = Draw(SplitMix(seed));

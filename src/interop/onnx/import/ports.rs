@@ -115,15 +115,16 @@ impl Importer<'_> {
                 known.insert(name, size);
             }
         }
-        for (input, sizes) in sized_inputs(graph) {
-            let names: Vec<_> = sizes.iter().map(open_name).collect();
-            if let Some(shape) = given(&input.name) {
-                names
-                    .iter()
-                    .zip(shape)
-                    .for_each(|(&name, &size)| _ = name.map(|name| known.entry(name).or_insert(size)));
-            } else if let Some(&Some(first)) = names.first()
-                && !names[1..].contains(&Some(first))
+        let names = |sizes: &'g [proto::Dimension]| sizes.iter().map(open_name).collect::<Vec<_>>();
+        let (whole, open): (Vec<_>, Vec<_>) = sized_inputs(graph).partition(|(input, _)| given(&input.name).is_some());
+        for (input, sizes) in whole {
+            for (name, &size) in names(sizes).into_iter().zip(given(&input.name).into_iter().flatten()) {
+                name.map(|name| known.entry(name).or_insert(size));
+            }
+        }
+        for (_, sizes) in open {
+            if let [Some(first), others @ ..] = &names(sizes)[..]
+                && !others.contains(&Some(first))
             {
                 known.entry(first).or_insert(self.options.batch);
             }

@@ -28,6 +28,14 @@ pub(crate) fn attention(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, St
     let scale = call.float("scale", 1.0 / (dims[3] as f32).sqrt())?;
     let mut scores = product(draft, &query, &key.transposed(&[0, 1, 3, 2]))?;
     scores = activate(draft, &scores, Activation::Scale { mul: scale, add: 0.0 })?;
+    let cap = call.float("softcap", 0.0)?;
+    if cap > 0.0 {
+        for step in
+            [Activation::Scale { mul: 1.0 / cap, add: 0.0 }, Activation::Tanh, Activation::Scale { mul: cap, add: 0.0 }]
+        {
+            scores = activate(draft, &scores, step)?;
+        }
+    }
     let mask = Mask::of(draft, call, [dims[2], draft.dims(&key)[2]])?;
     scores = mask.added(draft, scores)?;
     let node = draft.in_order(&scores)?;
@@ -49,14 +57,6 @@ fn refuse_others(call: &Call) -> Result<(), String> {
         return Err(format!("it keeps keys and values between runs ({name}): export the model without a cache"));
     }
     call.only_first_output("its keys, values and scores are not given")?;
-    if call.float("softcap", 0.0)? != 0.0 {
-        return Err("its scores are capped (softcap)".into());
-    }
-    for name in ["left_window_size", "right_window_size"] {
-        if call.int(name, -1)? >= 0 {
-            return Err(format!("it looks through a window ({name})"));
-        }
-    }
     // In which precision the softmax is computed: f32 always.
     call.int("softmax_precision", 1)?;
     call.int("qk_matmul_output_mode", 0)?;
@@ -105,10 +105,15 @@ struct Mask {
 }
 
 impl Mask {
-    /// Of input 3 and of `is_causal`, by which a query sees no later key.
+    /// Of input 3, of `is_causal`, by which a query sees no later key, and of the keys before and behind it that it sees.
     fn of(draft: &mut Draft, call: &Call, [rows, columns]: [usize; 2]) -> Result<Mask, String> {
         let causal = call.flag("is_causal", false)?;
-        let is_seen = |place: usize| !causal || place % columns <= place / columns % rows;
+        let [before, behind] = [call.int("left_window_size", -1)?, call.int("right_window_size", -1)?];
+        let is_limited = causal || before >= 0 || behind >= 0;
+        let is_seen = |place: usize| {
+            let ahead = (place % columns) as i64 - (place / columns % rows) as i64;
+            (!causal || ahead <= 0) && (before < 0 || -ahead <= before) && (behind < 0 || ahead <= behind)
+        };
         let given = match call.input(3) {
             Some(Value::Known(mask)) => {
                 let dims = [vec![1; 4usize.saturating_sub(mask.rank())], mask.dims.clone()].concat();
@@ -120,7 +125,7 @@ impl Mask {
                 draft.reserve([batch, heads, rows].iter().fold(columns, |all, &size| all.saturating_mul(size)))?;
                 Some(mask.reshaped(dims).broadcast(&[batch, heads, rows, columns]))
             }
-            _ if causal => {
+            _ if is_limited => {
                 draft.reserve(rows.saturating_mul(columns))?;
                 Some(Array::floats([1, 1, rows, columns], vec![0.0; rows * columns]))
             }
