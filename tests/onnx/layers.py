@@ -329,9 +329,6 @@ def ours():
     ]
     yield made("known_remainders", nodes, {"x": numbers(2, 2)}, {"seven": np.int64([-7, 7]), "three": np.int64([3, -3])})
 
-    for name, attributes in {"channels": dict(axes=[1]), "pixels": dict(axes=[2, 3], keepdims=0), "all": {}}.items():
-        yield made(f"product_of_{name}", [node("ReduceProd", ["x"], ["y"], **attributes)], {"x": numbers(2, 5, 3, 4)})
-
     # Scales of the data at hand, by an operator of its own and by its parts, as Neural Compressor writes them.
     weight = RNG.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8)
     known = {"w": weight, "ws": np.float32(0.01), "wz": np.int8(0), "b": numbers(4), "column": np.int64([1, -1, 1, 1])}
