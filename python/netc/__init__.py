@@ -18,6 +18,8 @@ from __future__ import annotations
 import os
 import typing
 
+import numpy as np
+
 from . import _requirements  # isort: skip (before the native part, which needs what is asked for)
 from . import _errors, _netc
 from ._commands import Quantized, Training, quantize, stats, train, verify
@@ -58,6 +60,17 @@ def _listed(value: typing.Any) -> list[typing.Any]:
     return [value] if isinstance(value, (str, os.PathLike)) else list(value)
 
 
+def _natural(**numbers: int | None) -> None:
+    """Refuses what is no whole number, and negative ones, by their names."""
+    for name, number in numbers.items():
+        if number is None:
+            continue
+        if not isinstance(number, (int, np.integer)):
+            raise TypeError(f"{name} is a whole number, not {number!r}")
+        if number < 0:
+            raise ValueError(f"{name} is a number from 0 on, not {number}")
+
+
 def compile(
     source: Path,
     *,
@@ -85,7 +98,7 @@ def compile(
     Args:
         source: A path (`.net`, `.onnx`, a portable `.netc`), or a text in netc's language.
         weights: A file of weights (safetensors, .pth, .npz), or several that hold them together. Without it, those beside
-            the text, else random ones.
+            the text, else random ones, of which a UserWarning tells.
         model: Which model of a text that holds several.
         set: Values of the model's parameters.
         batch: Images that are computed at once. A model takes any number of images, in such batches, unless it mixes them.
@@ -123,17 +136,24 @@ def compile(
     ... }''', seed=1)
     <netc.Model small(image: f32[N, 3, 8, 8]) -> (y: f32[N, 4])>
     """
+    batches = [batch] if isinstance(batch, (int, np.integer)) else list(batch)
+    _natural(threads=threads, seed=seed, cache_size=cache_size)
+    for images in batches:
+        _natural(batch=images)
+    pictures = [] if sizes is None else list(sizes)
+    if any(np.shape(size) != (2,) for size in pictures):
+        raise TypeError(f"sizes is a list of (height, width), not {sizes!r}")
     return _netc.compile(
         source,
         weights=_listed(weights),
         model=model,
         set=None if set is None else dict(set),
-        batch=[batch] if isinstance(batch, int) else list(batch),
+        batch=batches,
         threads=threads,
         seed=seed,
         shapes=None if shapes is None else dict(shapes),
         fix=None if fix is None else dict(fix),
-        sizes=[] if sizes is None else list(sizes),
+        sizes=pictures,
         until=_listed(until),
         from_=_listed(from_),
         precision=precision,
@@ -146,14 +166,14 @@ def compile(
     )
 
 
-def load(path: Path, *, threads: int = 0, copy_weights: bool = False) -> Model:
+def load(path: Path | bytes, *, threads: int = 0, copy_weights: bool = False) -> Model:
     """Opens a compiled model (`netc compile`, `Model.save`) in a millisecond, without the compiler.
 
     A compiled model is a program: load only what you would import as a module. The weights stay in the file, which is
     replaced by renaming another over it, never written to; `copy_weights` reads them into memory instead.
 
     Args:
-        path: The file.
+        path: The file; or its bytes (`Model.to_bytes`), which are copied.
         threads: Threads of a run; 0 is one for each CPU.
         copy_weights: Whether to read the weights into memory.
 
@@ -161,6 +181,9 @@ def load(path: Path, *, threads: int = 0, copy_weights: bool = False) -> Model:
         ModelError: The file is damaged, of another version of netc, or for another CPU.
         FileNotFoundError: There is no such file.
     """
+    _natural(threads=threads)
+    if isinstance(path, bytes):
+        return _netc.load_bytes(path, threads)
     return _netc.load(path, threads, copy_weights)
 
 

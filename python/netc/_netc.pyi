@@ -42,6 +42,7 @@ class Port:
     @property
     def dtype(self) -> str: ...
     def __eq__(self, other: object) -> bool: ...
+    def __hash__(self) -> int: ...
 
 @final
 class Model:
@@ -86,8 +87,8 @@ class Model:
 
         Raises ValueError for other shapes, TypeError for other elements.
         """
-    def run(self, inputs: Mapping[str, Any], out: Mapping[str, _Array] | None = None) -> dict[str, _Array]:
-        """Runs the network; `out` holds arrays that outputs are written to."""
+    def run(self, inputs: Mapping[str, Any], out: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Runs the network; `out` holds arrays that outputs are written to, of NumPy or whatever has `__dlpack__`."""
     def preprocess(self, image: Any, input: str | None = None) -> _Array:
         """A picture as the network's input, `[1, channels, height, width]`, by the steps that its text states.
 

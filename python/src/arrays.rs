@@ -59,21 +59,14 @@ pub(crate) fn input<'py>(
     batched: bool,
     array: &Bound<'py, PyUntypedArray>,
 ) -> PyResult<(Values<'py>, Vec<usize>)> {
-    let py = array.py();
     let kind: u8 = array.dtype().kind();
-    let is_real = matches!(port.element(), netc::Element::F32 | netc::Element::F16);
+    let is_real = port.element().is_float();
     match (is_real, kind) {
         (true, b'f') | (false, b'i' | b'u' | b'b') => {}
-        (true, _) => {
-            let dtype = array.dtype();
-            return Err(PyTypeError::new_err(format!(
-                "{} takes float32, not {dtype}; pixels are scaled first: x.astype(\"float32\") / 255, or model.preprocess(image)",
-                port.name()
-            )));
-        }
-        (false, _) => {
-            let dtype = array.dtype();
-            return Err(PyTypeError::new_err(format!("{} takes {}, not {dtype}", port.name(), dtype_name(port))));
+        _ => {
+            let (dtype, pixels) = (array.dtype(), is_real && matches!(kind, b'i' | b'u'));
+            let hint = if pixels { PIXELS } else { "" };
+            return Err(PyTypeError::new_err(format!("{} takes {}, not {dtype}{hint}", port.name(), dtype_name(port))));
         }
     }
     let dims = fitted(port, batched, array.shape())?;
@@ -86,31 +79,38 @@ pub(crate) fn input<'py>(
             return Ok((Values::Borrowed(readonly), dims));
         }
     }
-    let copied = py.import("numpy")?.call_method1("require", (array, dtype::<f32>(py), ["C", "A"]))?;
-    let copied = copied.cast_into::<PyArrayDyn<f32>>()?;
-    let values = copied.try_readonly().map_err(|e| PyValueError::new_err(e.to_string()))?;
-    let values = values.as_slice().map_err(|e| PyValueError::new_err(e.to_string()))?.to_vec();
-    if !is_real {
-        check_numbers(port, &values)?;
-    }
+    let values = match port.element().integer_range() {
+        None => copied(array, <[f32]>::to_vec)?,
+        // Of numbers of 64 bits f32 would not tell those that it does not hold.
+        Some(range) => {
+            let numbers = |values: &[f64]| values.iter().map(|&v| number(port, range, v)).collect::<PyResult<_>>();
+            copied(array, numbers)??
+        }
+    };
     Ok((Values::Copied(values), dims))
 }
 
-fn dtype<T: NumpyElement>(py: Python<'_>) -> Bound<'_, numpy::PyArrayDescr> {
-    numpy::dtype::<T>(py)
+const PIXELS: &str = "; pixels are scaled first: x.astype(\"float32\") / 255, or model.preprocess(image)";
+
+/// What is made of an array's numbers as `T`, row by row.
+fn copied<T: NumpyElement, R>(array: &Bound<'_, PyUntypedArray>, take: impl FnOnce(&[T]) -> R) -> PyResult<R> {
+    let py = array.py();
+    let copied = py.import("numpy")?.call_method1("require", (array, numpy::dtype::<T>(py), ["C", "A"]))?;
+    let copied = copied.cast_into::<PyArrayDyn<T>>()?;
+    let values = copied.try_readonly().map_err(|e| PyValueError::new_err(e.to_string()))?;
+    Ok(take(values.as_slice().map_err(|e| PyValueError::new_err(e.to_string()))?))
 }
 
-/// Whole numbers must be of the port's element.
-fn check_numbers(port: &Port, values: &[f32]) -> PyResult<()> {
-    let Some((low, high)) = port.element().integer_range() else { return Ok(()) };
-    match values.iter().find(|&&v| !(low..=high).contains(&f64::from(v))) {
-        None => Ok(()),
-        Some(other) => Err(PyValueError::new_err(format!(
-            "{} takes {}, numbers from {low} to {high}, and one is {other}",
+/// A whole number as a run takes it: one of the port's element.
+fn number(port: &Port, (low, high): (f64, f64), value: f64) -> PyResult<f32> {
+    if !(low..=high).contains(&value) {
+        return Err(PyValueError::new_err(format!(
+            "{} takes {}, numbers from {low} to {high}, and one is {value}",
             port.name(),
             dtype_name(port)
-        ))),
+        )));
     }
+    port.number(value).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 /// The sizes with which an array is run: a single image may lack the batch axis.
@@ -189,9 +189,15 @@ pub(crate) fn output<'py>(
         return Err(PyTypeError::new_err(message));
     }
     let wrong = |why: String| PyValueError::new_err(format!("out[{:?}] {why}", port.name()));
+    let is_array = given.cast::<PyUntypedArray>().is_ok();
+    // A tensor of another library is written where it is.
+    let given = if is_array || !given.hasattr("__dlpack__")? { given } else { as_array(port, &given)?.into_any() };
     let array = given.cast_into::<PyArrayDyn<f32>>();
     let array =
         array.map_err(|_| PyTypeError::new_err(format!("out[{:?}] must be an array of float32", port.name())))?;
+    if !array.getattr("flags")?.getattr("writeable")?.is_truthy()? {
+        return Err(wrong("is read-only".into()));
+    }
     if array.shape() != dims {
         return Err(wrong(format!("must be {dims:?}, not {:?}", array.shape())));
     }

@@ -1,15 +1,15 @@
 //! From texts, ONNX models and files to models.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::path::{Path, PathBuf};
 
 use netc::{Cache, Compiler, ModelOptions, NetworkSource, Phase, Target, Value};
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyUserWarning, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict};
 
-use crate::errors;
 use crate::model::Model;
+use crate::{errors, interruptible};
 
 /// Compiles a network.
 #[pyfunction]
@@ -83,11 +83,21 @@ pub(crate) fn compile(
         batch.iter().map(move |&images| Compiler { pictures, batch: images, ..compiler.clone() })
     };
     let compilers: Vec<Compiler> = pictures.into_iter().flat_map(with).collect();
-    let made = py.detach(|| match &cache {
-        Some(cache) => source.compile_cached(&compilers, cache),
-        None => source.compile_sizes(&compilers),
-    });
+    let (made, source, cache) = interruptible(py, move || {
+        let made = match &cache {
+            Some(cache) => source.compile_cached(&compilers, cache),
+            None => source.compile_sizes(&compilers),
+        };
+        (made, source, cache)
+    })?;
     let made = made.map_err(|e| errors::of_compiling(py, &e))?;
+    // A model without weights has a byte of them.
+    if let (None, Some(random), 2..) = (seed, made.about().random_seed(), made.weights_bytes()) {
+        let name = made.name();
+        let message = format!("{name}: no weights were given or found: they are random, as by seed={random}");
+        // Of the line that calls `netc.compile`, which calls this.
+        PyErr::warn(py, &py.get_type::<PyUserWarning>(), &CString::new(message)?, 2)?;
+    }
     Ok(Model::compiled(made, compiler, source, cache, threads))
 }
 

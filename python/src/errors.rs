@@ -6,26 +6,21 @@ use pyo3::exceptions::{PyException, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
+create_exception!(netc, NetcError, PyException, "What netc refuses or cannot do. All its exceptions are of this kind.");
 create_exception!(
-    _netc,
-    NetcError,
-    PyException,
-    "What netc refuses or cannot do. All its exceptions are of this kind."
-);
-create_exception!(
-    _netc,
+    netc,
     SpecError,
     NetcError,
     "Mistakes in a network's text. `diagnostics` has each of them as a dictionary: severity, code, message, labels (file, \
      line, column, end_line, end_column, start, end, text, primary), notes, help and rendered, the text with its lines."
 );
 create_exception!(
-    _netc,
+    netc,
     ModelError,
     NetcError,
     "A model file that is damaged, of another version, or not for this CPU."
 );
-create_exception!(_netc, WeightsError, NetcError, "A file of weights that cannot be read or does not fit the network.");
+create_exception!(netc, WeightsError, NetcError, "A file of weights that cannot be read or does not fit the network.");
 
 pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();

@@ -13,7 +13,42 @@ mod compile;
 mod errors;
 mod model;
 
+use std::sync::Mutex;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
+
+/// Does what takes long on a thread of its own, while this one looks for signals: with Ctrl-C, `KeyboardInterrupt` is raised at
+/// once, and what comes of the work is dropped.
+pub(crate) fn interruptible<T: Send + 'static>(
+    py: Python<'_>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> PyResult<T> {
+    let (done, result) = mpsc::sync_channel(1);
+    let worker = std::thread::Builder::new().name("netc-compile".into()).stack_size(STACK);
+    // Where nobody waits any more, nobody gets it.
+    worker.spawn(move || drop(done.send(work())))?;
+    // Only for the compiler, to which nothing else says that one thread has it.
+    let result = Mutex::new(result);
+    loop {
+        let wait = || result.lock().map_or(Err(RecvTimeoutError::Disconnected), |r| r.recv_timeout(BETWEEN_SIGNALS));
+        match py.detach(wait) {
+            Ok(value) => return Ok(value),
+            Err(RecvTimeoutError::Timeout) => py.check_signals()?,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(PyRuntimeError::new_err("a mistake in netc: compiling ended without a result"));
+            }
+        }
+    }
+}
+
+/// As much as main threads have.
+const STACK: usize = 8 << 20;
+
+/// How long Ctrl-C may wait.
+const BETWEEN_SIGNALS: Duration = Duration::from_millis(50);
 
 /// Compiled networks for CPUs.
 #[pymodule(gil_used = false)]

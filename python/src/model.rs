@@ -10,13 +10,13 @@ use netc::{
 use numpy::{PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyKeyError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyMapping, PyTuple};
 
-use crate::{arrays, errors};
+use crate::{arrays, errors, interruptible};
 
 /// An input or output of a model.
-#[pyclass(frozen, module = "netc", eq)]
-#[derive(Clone, PartialEq)]
+#[pyclass(frozen, module = "netc", eq, hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Port {
     /// Its name.
     #[pyo3(get)]
@@ -42,8 +42,17 @@ impl Port {
     }
 }
 
-/// A compiled network. It may be called from several threads at once.
-#[pyclass(frozen, module = "netc")]
+/// A compiled network: `model(x)`, `model(left, right)`, `model(image=x)`. It may be called from several threads at once.
+///
+/// A call takes an array for each input, in the inputs' order or by name, and gives an array of the only output, or a
+/// dictionary of arrays by the outputs' names. Arrays are of the shapes and elements that `inputs` tells, such as float32
+/// `[N, 3, 224, 224]`, with any number of images `N` where the network treats them one by one; a single image may lack the first
+/// axis. Whatever NumPy reads is an array, and so is what has `__dlpack__`. What is float32 and lies row by row is not copied.
+///
+/// A call raises ValueError for an array of another shape, for which the network cannot be compiled; TypeError for another
+/// element, and for too many or too few arrays; KeyError for an input that there is not; MemoryError where the run needs more
+/// memory than it may take; ModelError where the model's file was changed since it was opened, or is damaged.
+#[pyclass(frozen, module = "netc", weakref)]
 pub(crate) struct Model {
     model: Arc<netc::Model>,
     /// Models of the same network for inputs of other sizes, where it is known what it was made of.
@@ -97,7 +106,8 @@ impl Model {
             return Ok(self.model.clone());
         }
         let shapes: Vec<Vec<usize>> = arrays.iter().map(|array| array.shape().to_vec()).collect();
-        py.detach(|| by_size.model(&shapes)).map_err(|error| {
+        let (all, wanted) = (by_size.clone(), shapes.clone());
+        interruptible(py, move || all.model(&wanted))?.map_err(|error| {
             let cause = errors::of_compiling(py, &error);
             let sizes = shapes.iter().map(|shape| format!("{shape:?}")).collect::<Vec<_>>().join(", ");
             let there = self.model.sizes().map(|size| size.to_string()).collect::<Vec<_>>().join("; ");
@@ -138,7 +148,7 @@ impl Model {
         }
         out.resize(model.outputs().len(), None);
         let mut outputs = vec![];
-        for (port, given) in model.outputs().iter().zip(out) {
+        for (port, given) in model.outputs().iter().zip(out.iter().cloned()) {
             let mut dims = port.shape().to_vec();
             if let (Some(batch), Some(first), Some(images)) = (batched, dims.first_mut(), images) {
                 *first = *first / batch * images;
@@ -146,6 +156,17 @@ impl Model {
             outputs.push(arrays::output(py, port, &dims, given)?);
         }
         let values: Vec<&[f32]> = inputs.iter().map(arrays::Values::as_slice).collect();
+        // Those of other libraries are not known to NumPy's borrows.
+        let mut taken: Vec<_> = values.iter().map(|values| values.as_ptr_range()).collect();
+        for (port, array) in model.outputs().iter().zip(&outputs) {
+            let first = array.data().cast_const();
+            let own = first..first.wrapping_add(array.len());
+            if taken.iter().any(|other| own.start < other.end && other.start < own.end) {
+                let message = format!("out[{:?}] shares memory with an input or another output", port.name());
+                return Err(PyValueError::new_err(message));
+            }
+            taken.push(own);
+        }
         let writing: Result<Vec<_>, _> = outputs.iter().map(|array| array.try_readwrite()).collect();
         let mut writing = writing.map_err(|_| PyValueError::new_err("an output is read or written elsewhere"))?;
         let slices: Result<Vec<&mut [f32]>, _> = writing.iter_mut().map(|array| array.as_slice_mut()).collect();
@@ -154,14 +175,18 @@ impl Model {
         py.detach(|| model.run(&values, &mut slices)).map_err(|e| errors::of_running(&e))?;
         drop(writing);
         let first = |index: usize| outputs[index].readonly().as_slice().ok().and_then(|values| values.first().copied());
-        let existing = |(port, array): (&netc::Port, &Bound<'py, PyArrayDyn<f32>>)| {
-            let array = arrays::as_element(port, array.clone())?;
-            match whole.counted(port, |index| first(index).unwrap_or(0.0)) {
-                Some((rows, count)) => arrays::existing(&array, rows.axis, rows.dims(port.shape(), count)[rows.axis]),
-                None => Ok(array),
-            }
-        };
-        model.outputs().iter().zip(&outputs).map(existing).collect()
+        let existing =
+            |(port, (array, given)): (&netc::Port, (&Bound<'py, PyArrayDyn<f32>>, Option<Bound<'py, PyAny>>))| {
+                // What the caller gave is what the caller gets.
+                let array = given.map_or_else(|| arrays::as_element(port, array.clone()), Ok)?;
+                match whole.counted(port, |index| first(index).unwrap_or(0.0)) {
+                    Some((rows, count)) => {
+                        arrays::existing(&array, rows.axis, rows.dims(port.shape(), count)[rows.axis])
+                    }
+                    None => Ok(array),
+                }
+            };
+        model.outputs().iter().zip(outputs.iter().zip(out)).map(existing).collect()
     }
 
     /// The arrays of a call, in the inputs' order.
@@ -181,7 +206,7 @@ impl Model {
         let mut values: Vec<Option<Bound<'py, PyAny>>> = args.iter().map(Some).collect();
         values.resize(inputs.len(), None);
         for (name, value) in named.into_iter().flatten() {
-            let name: String = name.extract()?;
+            let name = self::named(&name)?;
             if values[self.input_place(&name)?].replace(value).is_some() {
                 return Err(PyTypeError::new_err(format!("the input {name:?} is given twice")));
             }
@@ -250,6 +275,24 @@ fn place(ports: &[netc::Port], what: &str, name: &str) -> PyResult<usize> {
         let names: Vec<String> = ports.iter().map(|port| format!("{:?}", port.name())).collect();
         PyKeyError::new_err(format!("there is no {what} {name:?}; there is {}", names.join(", ")))
     })
+}
+
+/// The name of a port.
+fn named(name: &Bound<'_, PyAny>) -> PyResult<String> {
+    name.extract().map_err(|_| PyTypeError::new_err(format!("names of inputs and outputs are strings, not {name}")))
+}
+
+/// Arrays by name, from whatever is a mapping.
+fn by_name<'py>(what: &str, given: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    if let Ok(dict) = given.cast::<PyDict>() {
+        return Ok(dict.clone());
+    }
+    let wrong = || {
+        let kind = given.get_type().name().map_or("that".into(), |name| name.to_string());
+        PyTypeError::new_err(format!("{what} is a dictionary of arrays by name, not {kind}"))
+    };
+    let items = given.cast::<PyMapping>().map_err(|_| wrong())?.items()?;
+    PyDict::from_sequence(items.as_any())
 }
 
 /// A picture from a path, an array of levels `[height, width]` or `[height, width, 3]`, or one of PIL's.
@@ -376,23 +419,53 @@ impl Model {
         }
     }
 
+    /// Runs the network on arrays by name.
+    ///
+    /// Args:
+    ///     inputs: An array for each input by its name, as a call takes them.
+    ///     out: Arrays by outputs' names that these are written to, without a copy: float32, of the output's shape, row by
+    ///         row, writeable, apart from all inputs. Tensors of other libraries that have `__dlpack__` are arrays, too.
+    ///
+    /// Returns:
+    ///     An array for each output by its name; those of `out` are the same objects.
+    ///
+    /// Raises:
+    ///     ValueError: An array of another shape or layout, or one of `out` that is read-only or shares memory with an input.
+    ///     TypeError: An array of another element, or a missing input.
+    ///     KeyError: There is no such input or output.
+    ///     MemoryError, ModelError: As of a call.
     #[pyo3(signature = (inputs, out=None))]
     fn run<'py>(
         &self,
         py: Python<'py>,
-        inputs: &Bound<'py, PyDict>,
-        out: Option<&Bound<'py, PyDict>>,
+        inputs: &Bound<'py, PyAny>,
+        out: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let given = self.in_order(&PyTuple::empty(py), Some(inputs))?;
+        let given = self.in_order(&PyTuple::empty(py), Some(&by_name("inputs", inputs)?))?;
         let mut wanted = vec![None; self.model.outputs().len()];
-        for (name, array) in out.into_iter().flatten() {
-            let name: String = name.extract()?;
+        for (name, array) in out.map(|out| by_name("out", out)).transpose()?.into_iter().flatten() {
+            let name = named(&name)?;
             wanted[place(self.model.outputs(), "output", &name)?] = Some(array);
         }
         let outputs = self.compute(py, given, wanted)?;
         self.as_dict(py, &outputs)
     }
 
+    /// A picture as the network's input, by the steps that the network's text states, else scaled to its size and to numbers
+    /// from 0 to 1.
+    ///
+    /// Args:
+    ///     image: A path (PNG, JPEG, WebP), a picture of PIL, or levels of uint8, `[height, width]` or `[height, width, 3]`.
+    ///     input: The input's name; the first without it.
+    ///
+    /// Returns:
+    ///     float32 `[1, channels, height, width]` in the units that the network takes.
+    ///
+    /// Raises:
+    ///     FileNotFoundError: There is no such file.
+    ///     ValueError: A file that is no picture, an array of another shape, or an input that takes none.
+    ///     TypeError: Something else than a picture.
+    ///     KeyError: There is no such input.
     #[pyo3(signature = (image, input=None))]
     fn preprocess<'py>(&self, image: &Bound<'py, PyAny>, input: Option<&str>) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
         let py = image.py();
@@ -401,14 +474,29 @@ impl Model {
         Ok(array.reshape([1, channels, height, width])?.to_dyn().clone())
     }
 
+    /// The likeliest classes of a picture, the likeliest first.
+    ///
+    /// Args:
+    ///     image: A picture, as `preprocess` takes it.
+    ///     top_k: How many classes.
+    ///     labels: Names of the classes in place of `labels`; without any, classes are called by their numbers from 0.
+    ///
+    /// Returns:
+    ///     Names with probabilities from 0 to 1.
+    ///
+    /// Raises:
+    ///     TypeError: The network has several inputs, or its first output is no list of scores.
+    ///     ValueError, FileNotFoundError: As `preprocess`; or labels that are not as many as the classes.
     #[pyo3(signature = (image, top_k=5, labels=None))]
     fn classify(
         &self,
         image: &Bound<'_, PyAny>,
-        top_k: usize,
+        top_k: isize,
         labels: Option<Vec<String>>,
     ) -> PyResult<Vec<(String, f32)>> {
         let py = image.py();
+        let wrong = |_| PyValueError::new_err(format!("top_k is a number from 0 on, not {top_k}"));
+        let top_k = usize::try_from(top_k).map_err(wrong)?;
         let output = &self.model.outputs()[0];
         let scores: usize = output.shape().iter().skip(1).product();
         let is_ranking = output.shape().iter().skip(1).filter(|&&size| size > 1).count() == 1;
@@ -431,13 +519,19 @@ impl Model {
         Ok(classes::ranked(&outputs[0], &labels, top_k).into_iter().map(named).collect())
     }
 
-    /// The bytes of the compiled file.
+    /// The bytes of the compiled file, which `netc.load` takes.
+    ///
+    /// Raises:
+    ///     ModelError: The file that the model was loaded from was changed meanwhile.
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let bytes = py.detach(|| self.model.to_bytes()).map_err(|e| errors::of_opening(&e))?;
         Ok(PyBytes::new(py, &bytes))
     }
 
-    /// Writes the compiled file, which appears when it is whole.
+    /// Writes the compiled file (`.netc`), which appears when it is whole, in place of one that is there.
+    ///
+    /// Raises:
+    ///     OSError: It cannot be written.
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
         py.detach(|| self.model.save(&path)).map_err(|e| PyOSError::new_err(e.to_string()))
     }

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import concurrent.futures
 import gc
+import os
 import pathlib
 import pickle
+import signal
 import subprocess
 import sys
+import threading
+import types
+import warnings
+import weakref
 from typing import Any
 
 import numpy as np
@@ -41,6 +47,8 @@ def test_a_picture_is_classified(digits: netc.Model) -> None:
         (first, probability), *_ = digits.classify(DIGITS / "images" / f"{name}.png", top_k=3)
         assert first == digit and 0.9 < probability <= 1
     assert len(digits.classify(str(DIGITS / "images" / "seven-0.png"), top_k=2)) == 2
+    with pytest.raises(ValueError, match="top_k is a number from 0 on, not -1"):
+        digits.classify(DIGITS / "images" / "seven-0.png", top_k=-1)
 
 
 def test_pictures_are_paths_arrays_or_pil(digits: netc.Model) -> None:
@@ -102,8 +110,42 @@ def test_outputs_are_written_where_the_caller_says(digits: netc.Model) -> None:
             digits.run({"image": image(3, 3, 1, 28, 28)}, out={"logits": wrong})
     read_only = np.empty((3, 10), np.float32)
     read_only.flags.writeable = False
-    with pytest.raises(ValueError, match="written elsewhere|read or written"):
+    with pytest.raises(ValueError, match="is read-only"):
         digits.run({"image": image(3, 3, 1, 28, 28)}, out={"logits": read_only})
+    memory = np.zeros(28 * 28, np.float32)
+    with pytest.raises(ValueError, match="shares memory with an input"):
+        digits.run({"image": Tensor(memory.reshape(1, 1, 28, 28))}, out={"logits": Tensor(memory[9:19].reshape(1, 10))})
+
+
+class Tensor:
+    """Another library's tensor, of which NumPy knows nothing but `__dlpack__`."""
+
+    def __init__(self, array: np.ndarray[Any, np.dtype[np.float32]]) -> None:
+        self.array = array
+
+    def __dlpack__(self, **asked: Any) -> Any:
+        return self.array.__dlpack__(**asked)
+
+    def __dlpack_device__(self) -> Any:
+        return self.array.__dlpack_device__()
+
+
+@pytest.mark.skipif(np.lib.NumpyVersion(np.__version__) < "2.1.0", reason="what NumPy takes by DLPack is read-only before 2.1")
+def test_outputs_are_written_to_tensors_of_other_libraries(digits: netc.Model) -> None:
+    x, out = image(3, 2, 1, 28, 28), Tensor(np.zeros((2, 10), np.float32))
+    assert digits.run({"image": x}, out={"logits": out})["logits"] is out
+    np.testing.assert_array_equal(out.array, digits(x))
+
+
+def test_arrays_by_name_are_any_mapping(digits: netc.Model) -> None:
+    x = image(4, 1, 1, 28, 28)
+    found = digits.run(types.MappingProxyType({"image": x}), out=types.MappingProxyType({}))
+    np.testing.assert_array_equal(found["logits"], digits(x))
+    wrong: Any = x
+    with pytest.raises(TypeError, match="inputs is a dictionary of arrays by name, not ndarray"):
+        digits.run(wrong)
+    with pytest.raises(TypeError, match="names of inputs and outputs are strings, not 1"):
+        digits.run({1: x})  # type: ignore[dict-item]
 
 
 def test_arrays_of_other_layouts_and_precisions_mean_the_same(digits: netc.Model) -> None:
@@ -168,6 +210,11 @@ def test_mistakes_of_a_text_are_data() -> None:
         ({"source": DIGITS / "digits.net", "weights": "none.safetensors"}, netc.NetcError, "none.safetensors"),
         ({"source": DIGITS / "digits.net", "set": {"clases": 3}}, netc.SpecError, "did you mean `classes`"),
         ({"source": DIGITS / "digits.net", "batch": 0}, ValueError, "batch"),
+        ({"source": DIGITS / "digits.net", "batch": [1, -4]}, ValueError, "batch is a number from 0 on, not -4"),
+        ({"source": DIGITS / "digits.net", "batch": "4"}, TypeError, "batch is a whole number, not '4'"),
+        ({"source": DIGITS / "digits.net", "threads": -1}, ValueError, "threads is a number from 0 on, not -1"),
+        ({"source": DIGITS / "digits.net", "seed": -1}, ValueError, "seed is a number from 0 on, not -1"),
+        ({"source": DIGITS / "digits.net", "sizes": (28, 28)}, TypeError, r"sizes is a list of \(height, width\), not"),
         ({"source": DIGITS / "digits.net", "threads": 1000}, ValueError, "threads"),
         ({"source": DIGITS / "digits.net", "precision": "f8"}, ValueError, "precision"),
         ({"source": DIGITS / "digits.net", "target": "z80"}, ValueError, "z80"),
@@ -195,6 +242,44 @@ def test_compiled_files(digits: netc.Model, tmp_path: pathlib.Path) -> None:
             netc.load(broken)
     with pytest.raises(FileNotFoundError):
         netc.load(tmp_path / "none.netc")
+
+
+def test_a_model_is_opened_from_its_bytes(digits: netc.Model) -> None:
+    x = image(5, 1, 28, 28)
+    np.testing.assert_array_equal(netc.load(digits.to_bytes(), threads=1)(x), digits(x))
+    with pytest.raises(netc.ModelError):
+        netc.load(digits.to_bytes()[:1000])
+
+
+def test_ports_and_models_are_objects_like_others(digits: netc.Model) -> None:
+    assert len({digits.inputs[0], digits.inputs[0], digits.outputs[0]}) == 2
+    model = netc.compile(PICTURES, seed=1)
+    known = weakref.ref(model)
+    assert known() is model
+    result = model(image(1, 1, 3, 16, 16))
+    del model
+    gc.collect()
+    assert known() is None and np.isfinite(result).all()
+
+
+def test_mistakes_travel_between_processes() -> None:
+    with pytest.raises(netc.SpecError) as caught:
+        netc.compile("netc 1\nmodel m { conv2d(3) }")
+    there = pickle.loads(pickle.dumps(caught.value))
+    assert type(there) is netc.SpecError and there.diagnostics == caught.value.diagnostics
+    assert str(there) == str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="takes a pipe with a name")
+def test_control_c_ends_compiling(tmp_path: pathlib.Path) -> None:
+    # A text that does not come.
+    path = tmp_path / "slow.net"
+    os.mkfifo(path)
+    threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        netc.compile(path)
+    with open(path, "w") as pipe:
+        pipe.write("netc 1")
 
 
 def test_models_are_pickled(digits: netc.Model, tmp_path: pathlib.Path) -> None:
@@ -292,18 +377,35 @@ def test_one_model_of_several_sizes(tmp_path: pathlib.Path) -> None:
         netc.compile(PICTURES, batch=[])
 
 
+def kept(cache: pathlib.Path) -> list[str]:
+    """The files of a cache that are models and what they were made of."""
+    return sorted(path.name for path in cache.iterdir() if path.name != "lock")
+
+
 def test_a_cache_keeps_what_is_compiled(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "cache"
     first = netc.compile(PICTURES, seed=1, cache=folder)
-    made = sorted(path.name for path in folder.iterdir())
+    made = kept(folder)
     second = netc.compile(PICTURES, seed=1, cache=folder)
     x = image(1, 2, 3, 16, 16)
     np.testing.assert_array_equal(first(x), second(x))
-    assert sorted(path.name for path in folder.iterdir()) == made and len(made) == 2
-    assert second(image(2, 1, 3, 32, 16)).shape == (1, 2) and len(list(folder.iterdir())) == 4
+    assert kept(folder) == made and len(made) == 2
+    assert second(image(2, 1, 3, 32, 16)).shape == (1, 2) and len(kept(folder)) == 4
     folder.chmod(0o777)
     with pytest.raises(netc.NetcError, match="others may write to it"):
         netc.compile(PICTURES, seed=1, cache=folder)
+
+
+def test_random_weights_are_warned_of() -> None:
+    with pytest.warns(UserWarning, match="any: no weights were given or found: they are random, as by seed=0") as caught:
+        random = netc.compile(PICTURES)
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        x = image(1, 1, 3, 16, 16)
+        np.testing.assert_array_equal(netc.compile(PICTURES, seed=0)(x), random(x))
+        netc.compile(DIGITS / "digits.net")
+        netc.compile("netc 1  model m { input x: f32[N, 3]  relu  output y }")
 
 
 def test_mistakes_have_colours_in_a_notebook() -> None:
@@ -349,6 +451,9 @@ def test_whole_numbers_and_truth_values() -> None:
         model(x.astype(np.float32))
     with pytest.raises(TypeError, match="of which a new array is made"):
         model.run({"tokens": x}, out={"place": np.zeros(2, np.int64)})
+    x[1, 2] = 2**24 + 1
+    with pytest.raises(ValueError, match="tokens has the number 16777217; whole numbers up to 16777216 are exact"):
+        model(x)
 
 
 def test_parts_of_a_network(digits: netc.Model) -> None:
@@ -356,6 +461,14 @@ def test_parts_of_a_network(digits: netc.Model) -> None:
     second = netc.compile(DIGITS / "digits.net", from_="layer2.1")
     x = image(8, 1, 28, 28)
     np.testing.assert_allclose(second(first(x)), digits(x), rtol=1e-4, atol=1e-4)
+
+
+def test_everything_has_a_text() -> None:
+    for kind in [netc.Model, netc.Port, netc.Training, netc.Quantized]:
+        for name, member in vars(kind).items():
+            if not name.startswith("_"):
+                assert (getattr(member, "__doc__", None) or "").strip(), f"{kind.__name__}.{name}"
+    assert "Raises:" in (netc.Model.run.__doc__ or "") and "float32" in (netc.Model.__doc__ or "")
 
 
 def test_the_command() -> None:

@@ -19,6 +19,14 @@ pub struct About {
 }
 
 impl About {
+    /// The seed that all weights were made of, where no file gave any.
+    pub fn random_seed(&self) -> Option<u64> {
+        match self.recipe.as_ref()?.weights {
+            Origin::Seed(seed) => Some(seed),
+            Origin::File { .. } => None,
+        }
+    }
+
     /// Whether the preprocessing fits the model's inputs: as strict as with that of a spec.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use super::args::{CompilationArgs, NetworkArgs, ThreadArgs, whole};
 use super::console::{Console, bytes};
 use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
-use super::measure::{Times, millis, peak_memory, random_input, reset_peak_memory};
+use super::measure::{Times, millis, peak_memory, random_input, reset_peak_memory, tell_size};
 use super::network;
 use super::train::Rehearsal;
 use crate::output::TemporaryFolder;
@@ -84,6 +84,7 @@ pub(crate) fn run(args: &BenchArgs, console: Console) -> Result<()> {
         None => 1,
     };
     network::check_runs(&prepared.model, args.streams.into(), console)?;
+    tell_size(&prepared.model, console);
     let bar = console.progress(None, format!("measuring {}", prepared.model.name()));
     let measured = measure(&prepared.model, args, images)?;
     bar.finish_and_clear();

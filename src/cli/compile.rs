@@ -188,7 +188,7 @@ pub(crate) fn run(args: &CompileArgs, console: Console) -> Result<()> {
             drop(network);
             for variant in variants {
                 bar.finish_and_clear();
-                let (compiler, network, bar) = read(args, &variant, console.again())?;
+                let (compiler, network, bar) = read(args, &variant, console.resized())?;
                 let added = file.add(&compiler, &network);
                 bar.finish_and_clear();
                 added?;

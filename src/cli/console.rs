@@ -33,6 +33,8 @@ pub(crate) struct Console {
     quiet: bool,
     /// The same text was read before, and what there is to say of it has been said.
     pub(super) is_again: bool,
+    /// Its weights, too.
+    pub(super) has_weights: bool,
     /// Bytes, where the user says how many.
     pub max_memory: Option<u64>,
 }
@@ -43,12 +45,18 @@ pub(crate) const USAGE: &str = "usage";
 impl Console {
     pub(crate) fn new(global: &GlobalArgs) -> Self {
         let GlobalArgs { color, message_format: format, verbose, quiet, max_memory } = *global;
-        Self { color, format, verbose, quiet, is_again: false, max_memory: max_memory.map(|size| size.0) }
+        let max_memory = max_memory.map(|size| size.0);
+        Self { color, format, verbose, quiet, is_again: false, has_weights: false, max_memory }
     }
 
     /// For reading a text once more, with other weights.
     pub(crate) fn again(self) -> Self {
         Self { is_again: true, ..self }
+    }
+
+    /// For reading a text and its weights once more, for other sizes.
+    pub(crate) fn resized(self) -> Self {
+        Self { has_weights: true, ..self.again() }
     }
 
     /// Whether a program reads the findings.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use super::console::Console;
 use crate::artifact::Port;
+use crate::runtime::Model;
 use crate::weights::SplitMix;
 
 /// Sorted times of runs.
@@ -45,6 +47,14 @@ pub(crate) fn random_input(port: &Port, batch: usize, images: usize) -> Vec<f32>
         Some((low, high)) => {
             (0..elements).map(|_| (low as f32 + random.uniform() * (high - low) as f32).round()).collect()
         }
+    }
+}
+
+/// Says which of a model's sizes is measured, where there are several: the first.
+pub(crate) fn tell_size(model: &Model, console: Console) {
+    let mut sizes = model.sizes();
+    if let (count @ 2.., Some(first)) = (sizes.len(), sizes.next()) {
+        console.note(format_args!("of the model's {count} sizes, this is {first}"));
     }
 }
 

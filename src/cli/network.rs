@@ -470,7 +470,9 @@ pub(crate) fn report(network: &Network, console: Console) -> Result<()> {
     let is_new = |warning: &&Diagnostic| !console.is_again || warning.code == NOT_FINITE;
     let warnings: Vec<Diagnostic> = network.warnings.iter().filter(is_new).cloned().collect();
     console.diagnostics(&warnings, &network.sources)?;
-    weights_note(network, console);
+    if !console.has_weights {
+        weights_note(network, console);
+    }
     network.remarks.iter().for_each(|remark| detail(remark, console));
     Ok(())
 }

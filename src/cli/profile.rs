@@ -10,7 +10,7 @@ use super::args::{CompilationArgs, NetworkArgs, ThreadArgs, whole};
 use super::console::{Console, table};
 use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
-use super::measure::random_input;
+use super::measure::{random_input, tell_size};
 use super::network;
 use super::train::Rehearsal;
 use crate::artifact::{Port, StepRecord};
@@ -67,6 +67,7 @@ pub(crate) fn run(args: &ProfileArgs, console: Console) -> Result<()> {
         model?
     };
     network::check_runs(&model, 1, console)?;
+    tell_size(&model, console);
     let bar = console.progress(None, format!("measuring {}", model.name()));
     let roofline = Roofline::measure(&target_of(&model), model.threads()).map_err(Failure::message)?;
     let seconds = measure(&model, args.runs)?;

@@ -231,7 +231,7 @@ pub(crate) fn read_spec(path: &Path) -> io::Result<String> {
         return Err(io::Error::other(format!("the file is larger than {} MiB", MAX_SOURCE >> 20)));
     }
     if bytes.starts_with(&MAGIC) {
-        return Err(io::Error::other("this is a compiled model, not a spec"));
+        return Err(io::Error::other("this is a compiled model, not a spec; it runs as it is"));
     }
     if onnx::is_onnx(&bytes) {
         return Err(io::Error::other("this is an ONNX model, not a spec; `netc import` makes a spec of it"));

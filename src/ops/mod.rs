@@ -442,6 +442,7 @@ operations! {
         conv_nd::ConvNd,
         deform_conv2d::DeformConv2d,
         dynamic_conv2d::DynamicConv2d,
+        dynamic_quantize::DynamicQuantize,
         expand_images::ExpandImages,
         grid_sample::GridSample,
         pool_nd::PoolNd,

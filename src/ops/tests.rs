@@ -840,7 +840,30 @@ fn composed() -> Vec<Op> {
             output_pad: [1, 0],
         }
         .into(),
+        DynamicQuantize { gives: dynamic_quantize::DynamicPart::ZeroPoint }.into(),
     ]
+}
+
+/// The standard's examples of `DynamicQuantizeLinear`, and a value of which all is 0.
+#[test]
+fn grids_that_numbers_tell() {
+    use super::dynamic_quantize::DynamicPart;
+    let of = |gives: DynamicPart, x: &[f32]| {
+        let (op, x) = (DynamicQuantize { gives }, Tensor::new([1, x.len()], x.to_vec()));
+        let shape = op.infer(&[x.shape()]).unwrap();
+        op.evaluate(&[&x], &[], &shape).data().to_vec()
+    };
+    let x = [0.0, 2.0, -3.0, -2.5, 1.34, 0.5];
+    assert_eq!(of(DynamicPart::Levels, &x), [153.0, 255.0, 0.0, 26.0, 221.0, 179.0]);
+    assert_eq!(of(DynamicPart::ZeroPoint, &x), [153.0]);
+    assert_eq!(of(DynamicPart::Scale, &x), [5.0 / 255.0]);
+    assert_eq!(of(DynamicPart::Steps, &x), [0.0, 102.0, -153.0, -127.0, 68.0, 26.0]);
+    assert_eq!(of(DynamicPart::Numbers, &x)[1..3], [102.0 * (5.0 / 255.0), -153.0 * (5.0 / 255.0)]);
+    // Of one sign, the range begins at 0, or ends there.
+    assert_eq!(of(DynamicPart::Levels, &[-1.0, -2.1, -1.3, -2.5, -3.34, -4.0]), [191.0, 121.0, 172.0, 96.0, 42.0, 0.0]);
+    assert_eq!(of(DynamicPart::Scale, &[0.0, 0.0]), [1.0]);
+    assert_eq!(of(DynamicPart::Levels, &[0.0, 0.0]), [0.0, 0.0]);
+    assert!(of(DynamicPart::Numbers, &[f32::NAN, 1.0]).iter().all(|v| v.is_nan()));
 }
 
 /// A layer's inverse says all that its `build` asks for. Ops with an epilogue are made by passes only.

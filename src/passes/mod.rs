@@ -24,6 +24,7 @@ mod join_phases;
 mod lower_channel_constants;
 mod lower_constants;
 mod lower_dynamic_conv;
+mod lower_dynamic_quantize;
 mod lower_expand_images;
 mod lower_quantized;
 mod lower_recurrent;
@@ -89,6 +90,11 @@ pub const PIPELINE: &[Pass] = &[
         "weights of the constants that a text gives channels",
         lower_channel_constants::run,
     ),
+    pass(
+        "lower_dynamic_quantize",
+        "arithmetic for grids that the numbers themselves tell",
+        lower_dynamic_quantize::run,
+    ),
     pass("lower_expand_images", "values that are repeated for each image, for as many", lower_expand_images::run),
     pass("constant_folding", "compute what depends on constants only", constant_folding::run),
     pass("cse", "compute equal values once", cse::run),
@@ -135,7 +141,8 @@ pub const PIPELINE: &[Pass] = &[
 
 /// The passes for steps of training, in the pipeline's order: those that neither take weights for known nor drop what
 /// only training needs.
-const TRAINING: &[&str] = &["dead_code", "lower_constants", "cse", "lower_dynamic_conv", "fuse_epilogue"];
+const TRAINING: &[&str] =
+    &["dead_code", "lower_constants", "lower_expand_images", "cse", "lower_dynamic_conv", "fuse_epilogue"];
 
 /// Passes that only steps of training need, after those.
 const OF_TRAINING: &[Pass] = &[pass(

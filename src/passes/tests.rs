@@ -864,6 +864,16 @@ pass_test!(
 );
 
 pass_test!(
+    lower_dynamic_quantize,
+    "lower_dynamic_quantize",
+    "2,4,5,5",
+    "%d = dynamic_quantize %x : f32[2,4,5,5]
+     %c = conv2d_w8 %d, @c.weight, @c.weight_scale, @c.bias { channels=3 kernel=3x3 } : f32[2,3,3,3]   // g.net:5
+     %r = dynamic_quantize %c : f32[2,3,3,3]
+     output y = %r"
+);
+
+pass_test!(
     lower_dynamic_conv,
     "lower_dynamic_conv",
     "1,4,5,5",

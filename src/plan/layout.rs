@@ -276,7 +276,7 @@ fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::ReduceMaxGradient(_) => false,
         // `limits` refuses them: a pass makes others of them.
         Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) => false,
-        Op::ConvNd(_) | Op::PoolNd(_) | Op::DynamicConv2d(_) | Op::Recurrent(_) => false,
+        Op::ConvNd(_) | Op::PoolNd(_) | Op::DynamicConv2d(_) | Op::DynamicQuantize(_) | Op::Recurrent(_) => false,
         Op::ConstantValues(_) | Op::DeformConv2d(_) | Op::ExpandImages(_) | Op::RoiAlign(_) => false,
         // Steps follow one another in plain memory.
         Op::Recurrence(_) => false,

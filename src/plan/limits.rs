@@ -56,6 +56,7 @@ pub(crate) fn check_lowered(graph: &Graph) -> Result<(), PlanError> {
             }
             Some(Op::ConvNd(_) | Op::PoolNd(_)) => "lower_volumes",
             Some(Op::DynamicConv2d(_)) => "lower_dynamic_conv",
+            Some(Op::DynamicQuantize(_)) => "lower_dynamic_quantize",
             Some(Op::ExpandImages(_)) => "lower_expand_images",
             Some(Op::Recurrent(_)) => "lower_recurrent",
             Some(Op::DeformConv2d(_) | Op::RoiAlign(_)) => "lower_sampling",

@@ -15,6 +15,7 @@ use super::sizes::Choice;
 use super::steps::{RunMemory, Steps};
 use crate::artifact::{Port, Slot};
 use crate::mapped::Change;
+use crate::memory;
 use crate::tensor::{Element, Rows, Shape, Tensor};
 
 /// Inputs or outputs that do not fit the model, or weights that turned out to be damaged.
@@ -59,9 +60,9 @@ pub enum RunError {
     },
     /// The run's memory is more than the model may take. Nothing was allocated.
     #[error(
-        "a run takes {:.2} GB of memory, more than the {:.2} GB that it may take; a smaller batch takes less",
-        *needed as f64 / 1e9,
-        *limit as f64 / 1e9
+        "a run takes {} of memory, more than the {} that it may take; a smaller batch takes less",
+        memory::size(*needed),
+        memory::size(*limit)
     )]
     TooLarge {
         /// Bytes, as [`Model::run_memory`] has it.

@@ -309,6 +309,54 @@ fn what_comes_back_computes_the_same() {
     assert!(refused * 3 < random, "{refused} of {random} random graphs have no form in ONNX");
 }
 
+/// Of all cells of an LSTM, ONNX gives those behind the last step of each direction: who reads these only has a form.
+#[test]
+fn the_last_cells_of_recurrent_layers_come_back() {
+    use recurrent::{Cell, Direction};
+    let (steps, hidden) = (4, 3);
+    for (direction, batch_first) in
+        [(Direction::Forward, true), (Direction::Reverse, false), (Direction::Both, true), (Direction::Both, false)]
+    {
+        let mut b = GraphBuilder::new("g", Phase::Infer);
+        let x = b.input(if batch_first { [2, steps, 5] } else { [steps, 2, 5] });
+        let layers = Recurrent { cell: Cell::Lstm, hidden, layers: 1, direction, batch_first, bias: true, cells: true };
+        let all = b.add(layers, &[x]);
+        let count = direction.count();
+        let mut outputs = vec![b.add(Slice { axis: 2, start: 0, end: count * hidden, step: 1 }, &[all])];
+        for d in 0..count {
+            let start = (count + d) * hidden;
+            let of_direction = b.add(Slice { axis: 2, start, end: start + hidden, step: 1 }, &[all]);
+            let last = if direction == Direction::Reverse || d == 1 { 0 } else { steps - 1 };
+            let time = usize::from(batch_first);
+            outputs.push(b.add(Slice { axis: time, start: last, end: last + 1, step: 1 }, &[of_direction]));
+        }
+        let mut graph = b.finish(&outputs);
+        randomize_weights(&mut graph, 3);
+        let imported = back(&graph, &Options::default());
+        let inputs = random_inputs(&graph, 5);
+        for (found, expected) in values(&imported, &inputs).iter().zip(&values(&graph, &inputs)) {
+            let (worst, scale) = found.difference(expected);
+            assert!(found.shape() == expected.shape() && worst <= 1e-5 * scale, "{worst} of {scale}\n{imported}");
+        }
+    }
+    // Whoever reads those of another step, too, has none.
+    let mut b = GraphBuilder::new("g", Phase::Infer);
+    let x = b.input([2, steps, 5]);
+    let layers = Recurrent {
+        cell: Cell::Lstm,
+        hidden,
+        layers: 1,
+        direction: Direction::Forward,
+        batch_first: true,
+        bias: true,
+        cells: true,
+    };
+    let all = b.add(layers, &[x]);
+    let some = b.add(Slice { axis: 1, start: 2, end: 4, step: 1 }, &[all]);
+    let error = export::to_bytes(&b.finish(&[some]), &Options::default()).unwrap_err().to_string();
+    assert!(error.contains("LSTM gives the cells behind the last step only"), "{error}");
+}
+
 #[test]
 fn what_onnx_lacks_is_refused_by_name() {
     let mut b = GraphBuilder::new("g", Phase::Infer);

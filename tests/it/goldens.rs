@@ -129,7 +129,8 @@ fn targets() -> Vec<Target> {
 }
 
 /// Passes without which some layers cannot be compiled.
-const LOWERED_BY: [&str; 4] = ["lower_recurrent", "lower_sampling", "lower_volumes", "lower_dynamic_conv"];
+const LOWERED_BY: [&str; 5] =
+    ["lower_expand_images", "lower_recurrent", "lower_sampling", "lower_volumes", "lower_dynamic_conv"];
 
 /// Compiles `graph`, a form of the golden's, and compares what it puts out.
 fn compare_compiled(golden: &Golden, how: &str, graph: &Graph, target: &Target) {

@@ -55,6 +55,17 @@ model levels {
 }
 ";
 
+/// As many rows exist as the data say.
+const FOUND: &str = "netc 1
+model found {
+    input rows: f32[6, 3]
+    input kept: f32[6]
+    from(rows)
+    compact(kept)
+    output boxes
+}
+";
+
 struct Case {
     folder: tempfile::TempDir,
     model: Model,
@@ -164,6 +175,15 @@ fn all_units_and_kinds_of_kernels_compute_what_the_runtime_does() {
             }
         }
     }
+}
+
+#[test]
+fn the_header_tells_which_rows_exist() {
+    let case = case(FOUND, Compiler::new(), ObjectOptions::default());
+    check(&case);
+    let header = std::fs::read_to_string(case.path().join("x.h")).unwrap();
+    let told = "After a run as many entries of axis 0 exist as \"boxes.count\" says; others mean nothing.";
+    assert!(header.contains(told), "{header}");
 }
 
 #[test]

@@ -248,6 +248,12 @@ fn layers_of_other_kinds() {
     insta::assert_snapshot!(run("layers.npz"));
 }
 
+/// Packed weights of few bits, and grids that are computed in the run (`tests/onnx/packed.py`).
+#[test]
+fn weights_and_grids_of_onnxruntime() {
+    insta::assert_snapshot!(run("packed.npz"));
+}
+
 #[test]
 fn models_that_pytorch_exported() {
     insta::assert_snapshot!(run("pytorch.npz"));

@@ -87,6 +87,24 @@ fn assert_close(found: &Tensor, expected: &Tensor) {
 }
 
 #[test]
+fn commands_that_measure_say_which_size() {
+    let folder = Folder::new();
+    let of = |size| Compiler { pictures: Some([size, size]), ..Compiler::new().seed(1) };
+    let measured = |sizes: &[Compiler], line: &[&str]| {
+        let file = folder.compiled(sizes);
+        let ran = super::cli::netc().args(line).arg(&file).args(["--threads", "1"]).output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+        String::from_utf8(ran.stderr).unwrap()
+    };
+    let told = "note: of the model's 2 sizes, this is image [N,3,12,12]";
+    for line in [&["bench", "--seconds", "0.01"][..], &["profile", "--runs", "1"]] {
+        let said = measured(&[of(12), of(16)], line);
+        assert!(said.contains(told), "{line:?}: {said}");
+    }
+    assert_eq!(measured(&[of(12)], &["bench", "--seconds", "0.01"]), "");
+}
+
+#[test]
 fn a_file_has_a_program_for_each_size_and_the_weights_once() {
     let folder = Folder::new();
     let model = opened(&folder.compiled(&sides()));

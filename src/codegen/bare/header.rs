@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::names::{distinct, string};
 use super::{ALIGNMENT, Bare, entry};
 use crate::artifact::Port;
+use crate::tensor::Rows;
 
 /// Names of parameters that ports must not have.
 const OWN: &[&str] = &["arena", "weights", "parallel_for", "context", "workers", "count", "body", "argument"];
@@ -72,13 +73,23 @@ fn write_port(out: &mut String, name: &str, port: &Port, is_input: bool) -> std:
     let of = if is_input { "Input" } else { "Output" };
     let sizes: Vec<String> = port.shape.iter().map(usize::to_string).collect();
     let held = if port.element.is_f32() { String::new() } else { format!(", {} as float", port.element) };
-    writeln!(out, "\n/* {of} {}: [{}]{held}. */", string(&port.name), sizes.join(", "))?;
+    writeln!(out, "\n/* {of} {}: [{}]{held}.{} */", string(&port.name), sizes.join(", "), existing(port))?;
     writeln!(out, "#define {name}_NAME {}", string(&port.name))?;
     writeln!(out, "#define {name}_RANK {}", sizes.len())?;
     if !sizes.is_empty() {
         writeln!(out, "#define {name}_SHAPE {{{}}}", sizes.join(", "))?;
     }
     writeln!(out, "#define {name}_ELEMENTS {}", port.elements())
+}
+
+/// What a caller has to know of a port of which not all entries exist after a run.
+fn existing(port: &Port) -> String {
+    let Some(Rows { axis, each, counted_by }) = port.rows() else { return String::new() };
+    let factor = if *each == 1 { String::new() } else { format!("{each} times ") };
+    format!(
+        "\n * After a run {factor}as many entries of axis {axis} exist as {} says; others mean nothing.",
+        string(counted_by)
+    )
 }
 
 fn write_memory(out: &mut String, bare: &Bare, macros: &str) -> std::fmt::Result {

@@ -152,7 +152,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) => {
             unreachable!("the plan refuses these")
         }
-        Op::ConvNd(_) | Op::PoolNd(_) | Op::DynamicConv2d(_) | Op::Recurrent(_) => {
+        Op::ConvNd(_) | Op::PoolNd(_) | Op::DynamicConv2d(_) | Op::DynamicQuantize(_) | Op::Recurrent(_) => {
             unreachable!("the plan refuses these")
         }
         Op::ConstantValues(_) | Op::DeformConv2d(_) | Op::ExpandImages(_) | Op::RoiAlign(_) => {

@@ -217,7 +217,13 @@ impl<'g> OnnxBuilder<'g> {
     /// As [`Self::node`], and gives the second of two results; nobody reads the first.
     pub(crate) fn second(&mut self, op_type: &str, inputs: &[&str], attributes: Vec<proto::Attribute>) -> String {
         self.node(op_type, inputs, attributes);
-        let output = self.unique(&format!("{}/{}_indices", self.label, op_type.to_lowercase()));
+        self.further_result("indices")
+    }
+
+    /// Names one more result of the node that was added last.
+    pub(crate) fn further_result(&mut self, what: &str) -> String {
+        let op_type = self.nodes.last().expect("just added").op_type.to_lowercase();
+        let output = self.unique(&format!("{}/{op_type}_{what}", self.label));
         self.nodes.last_mut().expect("just added").output.push(output.clone());
         output
     }

@@ -1,12 +1,16 @@
 //! ONNX's operators for layers of sequences and volumes, recurrent layers, and layers that sample images.
 
+use std::ops::Range;
+
+use super::super::onnx::proto::data_type;
 use super::builder::OnnxBuilder;
-use super::operators::{Result, conv, conv_transpose, float, int, ints, string, transpose, with_weights};
+use super::operators::{Result, conv, conv_transpose, float, int, ints, reshape, string, transpose, with_weights};
 use crate::ir::NodeId;
+use crate::ops::dynamic_quantize::DynamicPart;
 use crate::ops::grid_sample::{Beyond, GridCoordinates, Sampling};
 use crate::ops::pool_nd::WindowPool;
 use crate::ops::recurrent::{Cell, Direction};
-use crate::ops::{ConvNd, DynamicConv2d, GridSample, Op, PoolNd, Recurrent, RoiAlign};
+use crate::ops::{ConvNd, DynamicConv2d, DynamicQuantize, GridSample, Op, PoolNd, Recurrent, RoiAlign, Slice};
 
 fn named(inputs: &[String]) -> Vec<&str> {
     inputs.iter().map(String::as_str).collect()
@@ -57,6 +61,28 @@ pub(super) fn pool_nd(b: &mut OnnxBuilder, id: NodeId, op: &PoolNd, x: &str) -> 
     Ok(b.node(if is_max { "MaxPool" } else { "AveragePool" }, &[x], attributes))
 }
 
+/// Levels, scale and zero point, of which a node gives all.
+pub(super) fn dynamic_quantize(b: &mut OnnxBuilder, id: NodeId, op: &DynamicQuantize, x: &str) -> String {
+    let levels = b.node("DynamicQuantizeLinear", &[x], vec![]);
+    let [scale, zero] = ["scale", "zero_point"].map(|what| b.further_result(what));
+    let as_float =
+        |b: &mut OnnxBuilder, value: &str| b.node("Cast", &[value], vec![int("to", data_type::FLOAT as usize)]);
+    let sizes: Vec<i64> = vec![1; b.shape(id).rank()];
+    match op.gives {
+        DynamicPart::Numbers => b.node("DequantizeLinear", &[&levels, &scale, &zero], vec![]),
+        DynamicPart::Levels => as_float(b, &levels),
+        DynamicPart::Steps => {
+            let [levels, zero] = [levels, zero].map(|value| as_float(b, &value));
+            b.node("Sub", &[&levels, &zero], vec![])
+        }
+        DynamicPart::Scale => reshape(b, &scale, &sizes),
+        DynamicPart::ZeroPoint => {
+            let zero = as_float(b, &zero);
+            reshape(b, &zero, &sizes)
+        }
+    }
+}
+
 pub(super) fn dynamic_conv(b: &mut OnnxBuilder, id: NodeId, op: &DynamicConv2d, operands: &[String]) -> Result {
     let shapes = b.graph.operand_shapes(id);
     let of = op.of_parameters(shapes[1], operands.len() == 3).map_err(|e| e.to_string())?;
@@ -79,7 +105,7 @@ fn gates(cell: Cell) -> &'static [usize] {
 }
 
 pub(super) fn recurrent(b: &mut OnnxBuilder, id: NodeId, op: &Recurrent, operands: &[String]) -> Result {
-    if op.cells {
+    if op.cells && !are_last_cells(b, id, op) {
         return Err("LSTM gives the cells behind the last step only".into());
     }
     if op.layers > 1 && operands.len() > 1 {
@@ -135,12 +161,63 @@ pub(super) fn recurrent(b: &mut OnnxBuilder, id: NodeId, op: &Recurrent, operand
         }
         // `[T, D, N, hidden]`
         let y = b.node(operator, &named(&inputs), attributes);
+        let cells = op.cells.then(|| {
+            b.further_result("hidden");
+            b.further_result("cells")
+        });
         let is_last = layer + 1 == op.layers;
         let perm = if is_last && op.batch_first { [2, 0, 1, 3] } else { [0, 2, 1, 3] };
         let y = transpose(b, &y, &perm);
         x = super::operators::reshape(b, &y, &[0, 0, -1]);
+        if let Some(cells) = cells {
+            // `[D, N, hidden]` for each step: of all but the last nobody reads them.
+            let time = usize::from(op.batch_first);
+            let mut sizes = [-1, -1, (directions * op.hidden) as i64];
+            sizes[time] = 1;
+            let cells = transpose(b, &cells, &[1, 0, 2]);
+            let cells = super::operators::reshape(b, &cells, &sizes);
+            let mut repeated = [1; 3];
+            repeated[time] = b.shape(id)[time] as i64;
+            let repeated = b.ints(&repeated);
+            let cells = b.node("Expand", &[&cells, &repeated], vec![]);
+            x = b.node("Concat", &[&x, &cells], vec![int("axis", 2)]);
+        }
     }
     Ok(x)
+}
+
+/// Whether of an LSTM's cells only those behind a direction's last step are read.
+fn are_last_cells(b: &OnnxBuilder, id: NodeId, op: &Recurrent) -> bool {
+    let graph = b.graph;
+    let (time, dims) = (usize::from(op.batch_first), b.shape(id).dims());
+    let is_last = |steps: &Range<usize>, features: &Range<usize>| {
+        (0..op.direction.count()).all(|d| {
+            let first = (op.direction.count() + d) * op.hidden;
+            let goes_back = op.direction == Direction::Reverse || d == 1;
+            let last = if goes_back { 0 } else { dims[time] - 1 };
+            features.start >= first + op.hidden || features.end <= first || *steps == (last..last + 1)
+        })
+    };
+    let mut pending = vec![(id, 0..dims[time], 0..dims[2])];
+    while let Some((value, steps, features)) = pending.pop() {
+        if graph.is_output(value) && !is_last(&steps, &features) {
+            return false;
+        }
+        for (user, _) in graph.users(value) {
+            let within = |range: &Range<usize>, cut: &Slice| range.start + cut.start..range.start + cut.end;
+            match graph.node(user).op() {
+                Some(Op::Slice(cut)) if cut.step == 1 && cut.axis == time => {
+                    pending.push((user, within(&steps, cut), features.clone()));
+                }
+                Some(Op::Slice(cut)) if cut.step == 1 && cut.axis == 2 => {
+                    pending.push((user, steps.clone(), within(&features, cut)));
+                }
+                _ if is_last(&steps, &features) => {}
+                _ => return false,
+            }
+        }
+    }
+    true
 }
 
 pub(super) fn grid_sample(b: &mut OnnxBuilder, op: &GridSample, operands: &[String]) -> Result {

@@ -106,6 +106,7 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
         Op::ConvNd(op) => layers::conv_nd(b, id, op, x),
         Op::PoolNd(op) => layers::pool_nd(b, id, op, x)?,
         Op::DynamicConv2d(op) => layers::dynamic_conv(b, id, op, operands)?,
+        Op::DynamicQuantize(op) => layers::dynamic_quantize(b, id, op, x),
         Op::Recurrent(op) => layers::recurrent(b, id, op, operands)?,
         Op::GridSample(op) => layers::grid_sample(b, op, operands)?,
         Op::RoiAlign(op) => layers::roi_align(b, id, op, operands),

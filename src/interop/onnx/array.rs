@@ -100,9 +100,11 @@ impl Array {
         };
         let inner: usize = self.dims[axis + 1..].iter().product();
         let of = |i: usize| if own { i / inner % channels } else { 0 };
-        let centred: Vec<f32> = levels.iter().enumerate().map(|(i, level)| (level - zero[of(i)]) as f32).collect();
+        // A scale below 0 is that of opposite levels.
+        let centred = |(i, level): (usize, &i64)| (level - zero[of(i)]) as f32 * scale[of(i)].signum();
+        let centred: Vec<f32> = levels.iter().enumerate().map(centred).collect();
         let fits = centred.iter().all(|level| (-128.0..=127.0).contains(level));
-        let scales: Vec<f32> = (0..channels).map(|c| scale[if own { c } else { 0 }]).collect();
+        let scales: Vec<f32> = (0..channels).map(|c| scale[if own { c } else { 0 }].abs()).collect();
         let usable = scales.iter().all(|&s| s > 0.0 && s.is_finite());
         (fits && usable).then(|| (8, vec![Arc::new(centred) as Values, Arc::new(scales)]))
     }

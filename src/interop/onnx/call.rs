@@ -45,10 +45,31 @@ impl Grid {
         zero: Option<&Array>,
         levels: Option<Levels>,
     ) -> Result<(Vec<f32>, Vec<i64>), String> {
+        let numbers = Self::numbers_of_weight(scale, zero, levels)?;
+        match numbers.0.iter().find(|&&scale| scale <= 0.0) {
+            Some(odd) => Err(Self::no_scale(*odd)),
+            None => Ok(numbers),
+        }
+    }
+
+    fn no_scale(odd: f32) -> String {
+        let how = "Quantize the model again, with samples that give this value a range";
+        match odd.is_subnormal() {
+            true => format!("its scale is {odd:e}, a number so small that it counts as 0. {how}"),
+            false => format!("its scale is {odd}; a scale is a finite number above 0. {how}"),
+        }
+    }
+
+    /// As [`Self::numbers`], of levels that are known: tools that give the largest number of a block the lowest level write
+    /// scales below 0.
+    pub(crate) fn numbers_of_weight(
+        scale: &Array,
+        zero: Option<&Array>,
+        levels: Option<Levels>,
+    ) -> Result<(Vec<f32>, Vec<i64>), String> {
         let scales = scale.as_floats().ok_or("its scale is no floating-point number")?.to_vec();
-        if let Some(odd) = scales.iter().find(|&&s| s <= 0.0 || !s.is_finite()) {
-            let how = "Quantize the model again, with samples that give this value a range";
-            return Err(format!("its scale is {odd}; a scale is a finite number above 0. {how}"));
+        if let Some(odd) = scales.iter().find(|s| !s.is_normal()) {
+            return Err(Self::no_scale(*odd));
         }
         let zeros = match zero {
             None => vec![0; scales.len()],
@@ -67,6 +88,13 @@ impl Grid {
             ));
         }
         Ok((scales, zeros))
+    }
+
+    /// For each element of an array, the number of its block: along an axis `size` entries have one scale.
+    pub(crate) fn blocks(dims: &[usize], along: usize, size: usize) -> impl Fn(usize) -> usize + use<> {
+        let inner = dims[along + 1..].iter().product::<usize>().max(1);
+        let (length, blocks) = (dims[along].max(1), dims[along].div_ceil(size));
+        move |i| (i / inner / length * blocks + i / inner % length / size) * inner + i % inner
     }
 }
 

@@ -88,7 +88,20 @@ pub(crate) fn label(node: &proto::Node, weights: &[Option<Weight>]) -> Label {
 /// Whether a name says no more than an operator and a number: `Conv_12`, `node_conv2d_3`, `193`.
 fn is_counted(name: &str, op_type: &str) -> bool {
     let word = name.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '_' | '-' | '.' | ':'));
-    word.is_empty() || word.eq_ignore_ascii_case(op_type) || name.starts_with("node_")
+    let is_operator = word.eq_ignore_ascii_case(op_type) || word.eq_ignore_ascii_case(of_standard(op_type));
+    word.is_empty() || is_operator || name.starts_with("node_")
+}
+
+/// The operator of numbers that one of levels stands for.
+fn of_standard(op_type: &str) -> &str {
+    let quantized = || op_type.strip_prefix("QLinear").or_else(|| op_type.strip_prefix('Q'));
+    ["Integer", "NBits"].iter().find_map(|suffix| op_type.strip_suffix(suffix)).or_else(quantized).unwrap_or(op_type)
+}
+
+/// An operator's name without what tools that quantize add to it.
+fn without_tool(name: &str) -> &str {
+    const TOOLS: [&str; 4] = ["_quant", "_Q2", "_Q4", "_Q8"];
+    TOOLS.iter().find_map(|tool| name.strip_suffix(tool)).unwrap_or(name)
 }
 
 fn has_weights(op_type: &str) -> bool {
@@ -109,7 +122,16 @@ fn has_weights(op_type: &str) -> bool {
 }
 
 fn is_quantized(op_type: &str) -> bool {
-    matches!(op_type, "QLinearConv" | "QLinearMatMul" | "QGemm" | "ConvInteger" | "MatMulInteger")
+    matches!(
+        op_type,
+        "QLinearConv"
+            | "QLinearMatMul"
+            | "QGemm"
+            | "ConvInteger"
+            | "MatMulInteger"
+            | "MatMulIntegerToFloat"
+            | "DynamicQuantizeMatMul"
+    )
 }
 
 /// A weight's name without what tools that quantize add to it.
@@ -183,7 +205,8 @@ fn from_path(name: &str, op_type: &str) -> Option<String> {
     }
     let path = path.join(".");
     // `Relu_1` is the module's second ReLU, a `Conv` the module itself.
-    let own = last.strip_prefix(op_type).unwrap_or(last);
+    let last = without_tool(last);
+    let own = last.strip_prefix(op_type).or_else(|| last.strip_prefix(of_standard(op_type))).unwrap_or(last);
     match (path.is_empty(), own.is_empty()) {
         (true, _) => Some(last.to_lowercase()),
         (false, true) => Some(path),
@@ -283,6 +306,9 @@ mod tests {
         assert_eq!(named("/block/block/Conv", "Conv"), "block.block");
         assert_eq!(named("/features/features.3/Relu_2", "Relu"), "features.3.relu_2");
         assert_eq!(named("/Flatten", "Flatten"), "flatten");
+        assert_eq!(named("/layer1/conv1/Conv_quant", "ConvInteger"), "layer1.conv1");
+        assert_eq!(named("/layer1/conv1/Conv_quant", "QLinearConv"), "layer1.conv1");
+        assert_eq!(named("/layer1/fc/MatMul_Q4", "MatMulNBits"), "layer1.fc");
         assert_eq!(named("node_conv2d_1", "Conv"), "node_conv2d_1");
         assert_eq!(named("net/conv2d_1/Relu;net/conv2d_1/convolution_prequant", "Conv"), "net/conv2d_1");
         assert_eq!(named("net/add_1/Add_prequant", "Add"), "net/add_1");

@@ -1163,6 +1163,107 @@ fn weights_of_four_bits_and_in_blocks() {
     assert_eq!((*graph.weights.values(weight)).as_ref(), [0.5, 1.0, -16.0, -2.0, 28.0]);
 }
 
+/// Tools that give the largest number of a block the lowest level have scales below 0.
+#[test]
+fn scales_of_weights_may_be_negative() {
+    let known = vec![
+        bytes("w", &[2, 3, 1, 1], data_type::INT8, &[1, 255, 3, 129, 127, 7]),
+        proto::Tensor { float_data: vec![0.5, -0.25], ..floats("s", &[2]) },
+    ];
+    let nodes = vec![node("DequantizeLinear w s -> v", vec![int("axis", 0)]), node("Conv x v -> y : conv", vec![])];
+    let graph = import(&model(&[1, 3, 1, 1], nodes, known, "y")).unwrap_or_else(|e| panic!("{e}"));
+    let values = |(id, _)| (*graph.weights.values(id)).as_ref().to_vec();
+    let weights: Vec<Vec<f32>> = graph.weights.iter().map(values).collect();
+    assert_eq!(weights, [vec![1.0, -1.0, 3.0, 127.0, -127.0, -7.0], vec![0.5, 0.25]]);
+}
+
+/// Numbers between levels lose what is behind the point, as a type of whole numbers does; a border is a level.
+#[test]
+fn levels_that_are_resized_and_padded() {
+    let known = || {
+        vec![
+            number("s", 0.5),
+            bytes("z", &[], data_type::UINT8, &[10]),
+            proto::Tensor { float_data: vec![1.0, 1.0, 1.0, 2.0], ..floats("by", &[4]) },
+            longs("pads", &[0, 0, 0, 1, 0, 0, 0, 0]),
+        ]
+    };
+    let run = |node_of_levels: proto::Node| {
+        let pair =
+            [node("QuantizeLinear x s z -> q", vec![]), node_of_levels, node("DequantizeLinear r s z -> y", vec![])];
+        let graph = import(&model(&[1, 1, 1, 2], pair.to_vec(), known(), "y")).unwrap_or_else(|e| panic!("{e}"));
+        let x = crate::tensor::Tensor::new([1, 1, 1, 2], vec![-4.0, 1.0]);
+        let result = crate::interpreter::run(&graph, &[x]).unwrap()[0].data().to_vec();
+        (result, graph.to_string())
+    };
+    // The levels 2 and 12: 2, 4.5, 9.5, 12.
+    let (linear, _) = run(node("Resize q _ by -> r", vec![text_attribute("mode", "linear")]));
+    assert_eq!(linear, [-4.0, -3.0, -0.5, 1.0]);
+    let (nearest, graph) = run(node("Resize q _ by -> r", vec![text_attribute("mode", "nearest")]));
+    assert_eq!(nearest, [-4.0, -4.0, 1.0, 1.0]);
+    assert_eq!(graph.matches("fake_quantize").count(), 1, "{graph}");
+    let (padded, graph) = run(node("Pad q pads z -> r", vec![]));
+    assert_eq!(padded, [0.0, -4.0, 1.0]);
+    assert_eq!(graph.matches("fake_quantize").count(), 1, "{graph}");
+    assert_eq!(run(node("Pad q pads -> r", vec![])).0, [-5.0, -4.0, 1.0]);
+}
+
+/// What `quantize_dynamic` writes is a layer of numbers on a grid of their own.
+#[test]
+fn grids_that_are_computed() {
+    let nodes = vec![
+        node("DynamicQuantizeLinear x -> q s z", vec![]),
+        node("ConvInteger q w z -> i : conv_quant", vec![]),
+        node("Cast i -> f", vec![int("to", data_type::FLOAT.into())]),
+        node("Mul s ws -> m", vec![]),
+        node("Mul f m -> p", vec![]),
+        node("Add p b -> y", vec![]),
+    ];
+    let known = vec![
+        bytes("w", &[2, 3, 1, 1], data_type::INT8, &[1, 255, 3, 100, 129, 7]),
+        proto::Tensor { float_data: vec![0.5, 0.25], ..floats("ws", &[1, 2, 1, 1]) },
+        floats("b", &[1, 2, 1, 1]),
+    ];
+    insta::assert_snapshot!(text(&model(&[1, 3, 4, 4], nodes, known, "y")));
+}
+
+/// Packed matrices whose sizes do not fit, and those that netc does not take.
+#[test]
+fn packed_weights_are_checked() {
+    let refused = |inputs: &str, attributes: &[(&str, i64)]| {
+        let known = vec![
+            bytes("w", &[2, 1, 8], data_type::UINT8, &[0x21; 16]),
+            proto::Tensor { float_data: vec![0.5, 0.25], ..floats("s", &[2]) },
+            proto::Tensor { float_data: vec![0.5, f32::NAN], ..floats("nan", &[2]) },
+            number("one", 0.5),
+            longs("g", &[0, 0]),
+        ];
+        let default = [("N", 2), ("K", 16), ("bits", 4), ("block_size", 16)];
+        let other = |name: &str| attributes.iter().find(|(own, _)| *own == name).map(|(_, value)| *value);
+        let mut all: Vec<_> = default.iter().map(|(name, value)| int(name, other(name).unwrap_or(*value))).collect();
+        let more = attributes.iter().filter(|(name, _)| !default.iter().any(|(own, _)| own == name));
+        all.extend(more.map(|(name, value)| int(name, *value)));
+        let mut node = node(&format!("MatMulNBits {inputs} -> y : product"), all);
+        node.domain = "com.microsoft".into();
+        message(&model(&[3, 16], vec![node], known, "y"))
+    };
+    let found = [
+        refused("x w one", &[]),
+        refused("x w nan", &[]),
+        refused("x w s", &[("N", 3)]),
+        refused("x w s", &[("N", 0)]),
+        refused("x w s", &[("K", i64::MAX)]),
+        refused("x w s", &[("block_size", 0)]),
+        refused("x w s", &[("bits", 3)]),
+        refused("x w s one", &[]),
+        refused("x w s _ g", &[]),
+        refused("x x s", &[]),
+        refused("x s s", &[]),
+        refused("x w s", &[("weight_prepacked", 1)]),
+    ];
+    insta::assert_snapshot!(found.join("\n"));
+}
+
 #[test]
 fn grids_that_are_none_are_refused() {
     let refused = |call: &str, attributes: Vec<proto::Attribute>| {

@@ -13,6 +13,12 @@ pub(crate) fn is_whole(ty: i32) -> bool {
     matches!(ty, BOOL | INT8 | INT16 | INT32 | INT64 | UINT8 | UINT16 | UINT32 | UINT64)
 }
 
+/// Whether values of a type are floating-point numbers.
+pub(crate) fn is_float(ty: i32) -> bool {
+    use data_type::{BFLOAT16, DOUBLE, FLOAT, FLOAT16};
+    matches!(ty, BFLOAT16 | DOUBLE | FLOAT | FLOAT16)
+}
+
 /// The type of numbers that are known.
 pub(crate) fn of_known(array: &Array) -> i32 {
     if array.as_ints().is_some() { data_type::INT64 } else { data_type::FLOAT }
@@ -45,6 +51,7 @@ pub(crate) fn of_result(node: &proto::Node, result: usize, inputs: &[i32]) -> i3
         ("OneHot", _) => input(2),
         ("Range", _) => input(0),
         // Levels are numbers of a grid, of which other code knows.
+        ("GatherBlockQuantized", _) => data_type::FLOAT,
         (name, _) if name.contains("Linear") || name.contains("Integer") => data_type::FLOAT,
         _ => input(0),
     }

@@ -182,6 +182,16 @@ fn convolutions_with_computed_weights() {
 }
 
 #[test]
+fn grids_that_numbers_tell() {
+    use crate::ops::dynamic_quantize::DynamicPart::{Levels, Numbers, Scale, Steps, ZeroPoint};
+    for gives in [Numbers, Steps, Levels, Scale, ZeroPoint] {
+        for shape in [&[2, 19, 5, 3][..], &[1, 3, 1, 1], &[2, 37], &[1, 5, 7]] {
+            assert!(agrees(DynamicQuantize { gives }, &[shape]), "{gives} {shape:?}");
+        }
+    }
+}
+
+#[test]
 fn a_weight_that_a_network_computes() {
     let mut b = GraphBuilder::new("modulated", Phase::Infer);
     let x = b.input([1, 20, 9, 11]);

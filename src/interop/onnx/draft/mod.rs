@@ -201,7 +201,7 @@ impl Draft<'_> {
     }
 
     /// Adds what only brings a value into form; it has no name in the model.
-    fn add_helper(&mut self, op: impl Into<Op>, operand: NodeId) -> Result<NodeId, String> {
+    pub(crate) fn add_helper(&mut self, op: impl Into<Op>, operand: NodeId) -> Result<NodeId, String> {
         self.add_labelled(op.into(), &[operand], vec![], None)
     }
 
@@ -252,7 +252,8 @@ impl Draft<'_> {
             let node = self.add(ops::ExpandImages {}, &[one, input], vec![])?;
             // The images come first there, the other axes behind.
             let place = |of: usize| if of == axis { 0 } else { of + usize::from(of < axis) };
-            return Ok(View { node, axes: (0..array.rank()).map(|of| Some(place(of))).collect() });
+            let view = View { node, axes: (0..array.rank()).map(|of| Some(place(of))).collect() };
+            return Ok(View::whole(self.in_order(&view)?, array.rank()));
         }
         let op = ops::Constant::of(array.dims.clone());
         Ok(View::whole(self.add(op, &[], vec![array.to_values()])?, array.rank()))

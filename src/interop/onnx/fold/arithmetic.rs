@@ -101,16 +101,18 @@ fn owners(call: &Call, array: &Array, scale: &Array) -> Result<(Option<usize>, V
     if scale.dims != expected {
         return Err(format!("scales of sizes {:?} for blocks of {block} in {:?}", scale.dims, array.dims));
     }
-    let of = |i: usize| (i / inner / size * blocks + i / inner % size / block) * inner + i % inner;
-    Ok((None, (0..array.len()).map(of).collect()))
+    Ok((None, (0..array.len()).map(Grid::blocks(&array.dims, along, block)).collect()))
 }
 
 /// Numbers of weights that are kept as levels; they remember them.
 pub(super) fn dequantized(call: &Call, array: &Array, inputs: &[Option<&Array>]) -> Folded {
     call.int("output_dtype", 0)?;
     let scale = inputs.get(1).copied().flatten().ok_or("it has no scale")?;
+    if array.as_ints().is_none() {
+        return Err("it dequantizes floating-point numbers: its input is to be levels".into());
+    }
     let (along, of) = owners(call, array, scale)?;
-    let (scales, zeros) = Grid::numbers(scale, inputs.get(2).copied().flatten(), array.levels())?;
+    let (scales, zeros) = Grid::numbers_of_weight(scale, inputs.get(2).copied().flatten(), array.levels())?;
     let is_blocked = along.is_none() && scales.len() > 1;
     if array.levels().is_some() && !is_blocked {
         return one(array.dequantized(&scales, &zeros, along)?);

@@ -13,6 +13,7 @@ mod ports;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::array::Array;
 use super::call::{Call, Grid, Value};
 use super::draft::Draft;
 pub(crate) use ports::{named_shapes, of_open_sizes, open_inputs};
@@ -208,6 +209,10 @@ impl<'m> Importer<'m> {
         }
         let of_standard = matches!(node.domain.as_str(), "" | "ai.onnx");
         let added = operators::find_of_onnxruntime(&node.op_type).filter(|_| node.domain == "com.microsoft");
+        if node.domain == "com.microsoft" && added.is_none() {
+            let how = "where its optimizer made the node, save the model with ORT_ENABLE_BASIC";
+            return Err(format!("netc has no such operator of ONNX Runtime; {how}"));
+        }
         if !of_standard && added.is_none() {
             return Err(format!("operators of the domain {} are not part of the ONNX standard", node.domain));
         }
@@ -237,7 +242,14 @@ impl<'m> Importer<'m> {
         };
         let results = match moved {
             None => results,
-            Some(grid) => results.into_iter().map(|value| on_grid(value, &grid)).collect(),
+            Some((grid, false)) => results.into_iter().map(|value| on_grid(value, &grid)).collect(),
+            Some((grid, true)) => {
+                let mut whole = vec![];
+                for value in results {
+                    whole.push(operators::whole_on_grid(&mut self.draft, value, &grid)?);
+                }
+                whole
+            }
         };
         match call.unknown_attribute() {
             None => Ok(results),
@@ -261,7 +273,8 @@ impl<'m> Importer<'m> {
         // What else a concatenation joins is on no grid.
         let all = node.op_type != "Concat" || grids.len() == inputs.len();
         let same = grids[0].axis.is_none() && grids.iter().all(|grid| *grid == grids[0]);
-        let moved = (operators::moves(&node.op_type) && all && same).then(|| grids[0].clone());
+        let moved = (operators::moves(node) && all && same).then(|| (grids[0].clone(), false));
+        let rounded = (operators::rounds_levels(node) && same).then(|| (grids[0].clone(), true));
         let mut taken = vec![];
         for input in inputs {
             taken.push(match input {
@@ -270,7 +283,12 @@ impl<'m> Importer<'m> {
                 other => other,
             });
         }
-        Ok((taken, moved))
+        if node.op_type == "Pad"
+            && let Some((grid, _)) = &moved
+        {
+            of_border(&mut taken, grid)?;
+        }
+        Ok((taken, moved.or(rounded)))
     }
 
     fn call_inputs(&self, node: &proto::Node) -> Result<Vec<Option<Value>>, String> {
@@ -291,8 +309,21 @@ impl<'m> Importer<'m> {
     }
 }
 
-/// Inputs of an operator, and the grid that its results are on.
-type Moved = (Vec<Option<Value>>, Option<Arc<Grid>>);
+/// Inputs of an operator, and the grid that its results are on; whether they are levels of it that want rounding.
+type Moved = (Vec<Option<Value>>, Option<(Arc<Grid>, bool)>);
+
+/// The number of the level that a border has, which is the level 0 where none is named.
+fn of_border(inputs: &mut Vec<Option<Value>>, grid: &Grid) -> Result<(), String> {
+    let level = match inputs.get(2) {
+        Some(Some(Value::Known(value))) => value.scalar().ok_or("its border has several numbers")?,
+        Some(Some(_)) => return Err("input 2 is computed while the model runs; a constant is needed there".into()),
+        _ => 0.0,
+    };
+    let number = (level - grid.zero[0] as f32) * grid.scale[0];
+    inputs.resize(inputs.len().max(3), None);
+    inputs[2] = Some(Value::Known(Array::floats([], vec![number])));
+    Ok(())
+}
 
 fn on_grid(value: Value, grid: &Arc<Grid>) -> Value {
     match value {

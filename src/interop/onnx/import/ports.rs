@@ -193,8 +193,7 @@ impl Importer<'_> {
                 }
                 Some(Value::Known(array)) => {
                     let view = self.draft.constant(&array)?;
-                    let node = self.draft.in_order(&view)?;
-                    let node = self.as_element(node, &output.name)?;
+                    let node = self.as_element(view.node, &output.name)?;
                     outputs.push((output.name.clone(), node));
                 }
                 // Its reason is among the problems, where there is one.

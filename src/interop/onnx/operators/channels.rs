@@ -95,6 +95,17 @@ fn as_bias(draft: &mut Draft, view: &View, bias: &Array) -> Result<Option<View>,
         Some(Op::ConvTranspose2d(op)) => (crate::ops::ConvTranspose2d { bias: true, ..op.clone() }.into(), op.bias),
         Some(Op::Linear(op)) => (crate::ops::Linear { bias: true, ..op.clone() }.into(), op.bias),
         Some(Op::ChannelAffine(op)) => (ChannelAffine { bias: true, ..op.clone() }.into(), op.bias),
+        Some(op @ (Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::LinearW8(_))) => {
+            let mut op = op.clone();
+            let bias = match &mut op {
+                Op::Conv2dW8(op) => &mut op.of_reals.bias,
+                Op::ConvTranspose2dW8(op) => &mut op.of_reals.bias,
+                Op::LinearW8(op) => &mut op.of_reals.bias,
+                _ => unreachable!("layers of 8 bits are these"),
+            };
+            let had_bias = std::mem::replace(bias, true);
+            (op, had_bias)
+        }
         _ => return Ok(None),
     };
     let mut weights = draft.weights(view.node).to_vec();

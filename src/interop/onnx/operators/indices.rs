@@ -176,8 +176,14 @@ pub(crate) fn picked(draft: &mut Draft, view: &View, axis: usize, picks: &[usize
 
 /// A look-up by indices that are computed, or in a table that is known.
 pub(crate) fn gather(draft: &mut Draft, call: &Call) -> Results {
+    let rank = draft.view(call, 0)?.rank();
+    let axis = axis(call.int("axis", 0)?, rank)?;
+    gather_along(draft, call, axis)
+}
+
+/// As [`gather`], along an axis.
+pub(super) fn gather_along(draft: &mut Draft, call: &Call, axis: usize) -> Results {
     let (data, dims) = in_order(draft, call, 0)?;
-    let axis = axis(call.int("axis", 0)?, dims.len())?;
     let (indices, of_indices) = in_order(draft, call, 1)?;
     let node = draft.add(Gather { axis }, &[data, indices], vec![])?;
     one(View::whole(node, dims.len() - 1 + of_indices.len()))

@@ -25,6 +25,7 @@ mod kernel;
 mod layer_norm;
 mod linear;
 mod norm;
+mod packed;
 mod pool;
 mod powers;
 mod quantized;
@@ -37,6 +38,7 @@ mod volume;
 
 use super::call::{Call, Value};
 use super::draft::Draft;
+use super::proto;
 pub(crate) use quantized::numbers_of_levels;
 
 /// Builds a node's results.
@@ -168,7 +170,14 @@ pub(crate) fn find_of_onnxruntime(op_type: &str) -> Option<Convert> {
         "QLinearSigmoid" => quantized::sigmoid,
         "QLinearLeakyRelu" => quantized::leaky_relu,
         "QLinearSoftmax" => quantized::softmax,
+        "QLinearWhere" => quantized::choose,
+        "QLinearReduceMean" => quantized::reduce_mean,
         "QGemm" => quantized::gemm,
+        "MatMulIntegerToFloat" => quantized::scaled_matmul,
+        "DynamicQuantizeMatMul" => quantized::dynamic_matmul,
+        "MatMulNBits" => packed::matmul,
+        "MatMulBnb4" => packed::matmul_bnb4,
+        "GatherBlockQuantized" => packed::gather,
         "GridSample" => sampling::grid_sample,
         "DynamicQuantizeLSTM" => recurrent::with_whole_weights,
         "FusedConv" => contrib::fused_conv,
@@ -185,13 +194,21 @@ pub(crate) fn find_of_onnxruntime(op_type: &str) -> Option<Convert> {
 /// Operators on levels, which get numbers of a grid as they are.
 pub(crate) fn reads_levels(op_type: &str) -> bool {
     op_type.starts_with('Q')
-        || matches!(op_type, "DequantizeLinear" | "ConvInteger" | "MatMulInteger" | "DynamicQuantizeLinear")
+        || matches!(
+            op_type,
+            "DequantizeLinear" | "ConvInteger" | "MatMulInteger" | "MatMulIntegerToFloat" | "DynamicQuantizeLinear"
+        )
 }
 
 /// Operators that give elements of their operands: of numbers on a grid numbers on that grid.
-pub(crate) fn moves(op_type: &str) -> bool {
+pub(crate) fn moves(node: &proto::Node) -> bool {
+    // Between levels others of them give whole numbers, too: see [`rounds_levels`].
+    let is_nearest = |a: &proto::Attribute| a.name == "mode" && a.s() == b"nearest";
+    if is_resize(&node.op_type) {
+        return node.attribute.iter().all(|a| a.name != "mode") || node.attribute.iter().any(is_nearest);
+    }
     matches!(
-        op_type,
+        node.op_type.as_str(),
         "MaxPool"
             | "GlobalMaxPool"
             | "Reshape"
@@ -209,10 +226,20 @@ pub(crate) fn moves(op_type: &str) -> bool {
             | "SpaceToDepth"
             | "Expand"
             | "Tile"
+            | "Pad"
     )
 }
 
-pub(crate) use quantized::levels;
+fn is_resize(op_type: &str) -> bool {
+    matches!(op_type, "Resize" | "Upsample")
+}
+
+/// Operators that compute with levels as with numbers, and give levels of the same grid.
+pub(crate) fn rounds_levels(node: &proto::Node) -> bool {
+    is_resize(&node.op_type) && !moves(node)
+}
+
+pub(crate) use quantized::{levels, whole_on_grid};
 pub(crate) use shape::stacked;
 
 /// Operators that are computed when a model is imported, or not at all.

@@ -9,18 +9,21 @@ use std::sync::Arc;
 
 use super::conv;
 use super::elementwise::{self, activate, with_known, with_value};
-use super::{linear, norm, pool, shape};
+use super::{indices, linear, norm, packed, pool, shape};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Grid, Value};
 use crate::interop::onnx::draft::Draft;
+use crate::interop::onnx::geometry::reduced_axes;
 use crate::interop::onnx::proto::data_type;
+use crate::interop::onnx::types;
 use crate::interop::onnx::view::View;
 use crate::ir::NodeId;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
+use crate::ops::dynamic_quantize::DynamicPart;
 use crate::ops::quantized::Levels;
 use crate::ops::reduce::ReduceKind;
-use crate::ops::{Dequantize, FakeQuantize, Op};
+use crate::ops::{Activate, Dequantize, DynamicQuantize, FakeQuantize, Op};
 
 type Results = Result<Vec<Value>, String>;
 
@@ -126,6 +129,13 @@ fn on_grid(draft: &mut Draft, view: &View, grid: Grid) -> Results {
     Ok(vec![Value::OnGrid(view, Arc::new(grid))])
 }
 
+/// Numbers between levels, of which a type of whole numbers keeps what is before the point, as numbers of the grid.
+pub(crate) fn whole_on_grid(draft: &mut Draft, value: Value, grid: &Arc<Grid>) -> Result<Value, String> {
+    let Value::Data(view) = value else { return Ok(value) };
+    let whole = activate(draft, &view, Activation::Trunc)?;
+    Ok(Value::OnGrid(dequantized(draft, &whole, grid)?, grid.clone()))
+}
+
 /// The numbers that an input's levels stand for.
 fn numbers(draft: &mut Draft, call: &Call, input: usize, grid: &Grid) -> Result<Value, String> {
     match call.input(input) {
@@ -133,6 +143,10 @@ fn numbers(draft: &mut Draft, call: &Call, input: usize, grid: &Grid) -> Result<
         Some(Value::OnGrid(view, own)) => {
             let levels = levels(draft, view, own)?;
             dequantized(draft, &levels, grid).map(Value::Data)
+        }
+        // Of results it is not known; types of 2 and 4 bits are f32 as inputs.
+        Some(Value::Data(view)) if draft.op(view.node).is_none() && types::is_float(call.type_of(input)) => {
+            Err("it dequantizes floating-point numbers: its input is to be levels".into())
         }
         Some(Value::Data(view)) => dequantized(draft, view, grid).map(Value::Data),
         Some(Value::Known(array)) => Ok(Value::Known(dequantized_array(array, grid)?)),
@@ -195,7 +209,7 @@ fn dequantized_array(array: &Array, grid: &Grid) -> Result<Array, String> {
 
 pub(crate) fn quantize_linear(draft: &mut Draft, call: &Call) -> Results {
     if call.int("block_size", 0)? != 0 {
-        return Err("values quantized in blocks".into());
+        return Err("values quantized in blocks; quantize them with one scale, or one for each channel".into());
     }
     if !matches!(call.int("precision", 0)?, 0 | 1) {
         return Err("quotients of another type than float".into());
@@ -214,24 +228,33 @@ pub(crate) fn quantize_linear(draft: &mut Draft, call: &Call) -> Results {
 
 pub(crate) fn dequantize_linear(draft: &mut Draft, call: &Call) -> Results {
     if call.int("block_size", 0)? != 0 {
-        return Err("values quantized in blocks".into());
+        return Err("values quantized in blocks; quantize them with one scale, or one for each channel".into());
     }
     if !matches!(i32::try_from(call.int("output_dtype", 0)?), Ok(0 | data_type::FLOAT)) {
         return Err("numbers of another type than float".into());
+    }
+    let axis = call.int("axis", 1)?;
+    if let (Some(Value::Data(levels)), Some(Value::Data(scale)), Some(Value::Data(zero))) =
+        (call.input(0), call.input(1), call.input(2))
+    {
+        let beside = [(scale, DynamicPart::Scale), (zero, DynamicPart::ZeroPoint)];
+        if let Some(numbers) = of_levels(draft, levels, &beside, DynamicPart::Numbers)? {
+            return Ok(vec![Value::Data(numbers)]);
+        }
     }
     if is_computed(call) {
         let view = match call.input(0) {
             Some(Value::OnGrid(view, grid)) => levels(draft, view, grid)?,
             _ => draft.view(call, 0)?,
         };
-        let (scale, zero) = computed_grid(call, view.rank(), call.int("axis", 1)?)?;
+        let (scale, zero) = computed_grid(call, view.rank(), axis)?;
         let centred = match zero {
             Some(zero) => with_value(draft, BinaryKind::Sub, &view, &zero, false)?,
             None => view,
         };
         return Ok(vec![Value::Data(with_value(draft, BinaryKind::Mul, &centred, &scale, false)?)]);
     }
-    let grid = grid_of(call, 0, call.int("axis", 1)?)?;
+    let grid = grid_of(call, 0, axis)?;
     Ok(vec![numbers(draft, call, 0, &grid)?])
 }
 
@@ -292,6 +315,9 @@ fn centred(draft: &mut Draft, call: &Call, input: usize, zero: usize, axis: i64)
         Some(Value::OnGrid(view, grid)) => levels(draft, view, grid)?,
         _ => draft.view(call, input)?,
     };
+    if let Some(steps) = of_levels(draft, &levels, &[(of_run, DynamicPart::ZeroPoint)], DynamicPart::Steps)? {
+        return Ok(Value::Data(steps));
+    }
     Ok(Value::Data(elementwise::join(draft, BinaryKind::Sub, &levels, of_run)?))
 }
 
@@ -349,6 +375,26 @@ pub(crate) fn sigmoid(draft: &mut Draft, call: &Call) -> Results {
     one(draft, call, |draft, call| {
         let view = draft.view(call, 0)?;
         Ok(vec![Value::Data(activate(draft, &view, Activation::Sigmoid)?)])
+    })
+}
+
+/// A condition, then x and y, each with scale and zero point.
+pub(crate) fn choose(draft: &mut Draft, call: &Call) -> Results {
+    let x_grid = grid_of(call, 1, 1)?;
+    let x = numbers(draft, call, 1, &x_grid)?;
+    let y = numbers(draft, call, 4, &grid_of(call, 4, 1)?)?;
+    let z_grid = grid(call, 7, 8, 1, Some(x_grid.levels))?;
+    let results = indices::choose(draft, &call.with_inputs(vec![call.input(0).cloned(), Some(x), Some(y)]))?;
+    end(draft, results, z_grid)
+}
+
+/// The axes are an attribute; without one, all.
+pub(crate) fn reduce_mean(draft: &mut Draft, call: &Call) -> Results {
+    one(draft, call, |draft, call| {
+        let view = draft.view(call, 0)?;
+        let axes = reduced_axes(call, view.rank())?;
+        let mean = pool::reduce_axes(draft, &view, ReduceKind::Mean, &axes)?;
+        Ok(vec![Value::Data(if call.flag("keepdims", true)? { mean } else { mean.without(&axes) })])
     })
 }
 
@@ -411,35 +457,147 @@ pub(crate) fn gemm(draft: &mut Draft, call: &Call) -> Results {
 
 // ---- Scales that depend on data ----------------------------------------------------------------
 
-/// A grid that holds all numbers of the value and 0. It is computed when the network runs: the levels are what is rounded
-/// to whole numbers, the scale and the zero point are values.
+/// A grid that holds all numbers of the value and 0: levels, scale and zero point, computed when the network runs.
 pub(crate) fn dynamic(draft: &mut Draft, call: &Call) -> Results {
     let view = draft.view(call, 0)?;
-    let axes: Vec<usize> = (0..view.rank()).collect();
-    let zero = Array::floats([], vec![0.0]);
-    let negative = Activation::Scale { mul: -1.0, add: 0.0 };
-    // 0 lies in the range, too.
-    let largest = |draft: &mut Draft, view: &View| {
-        let value = pool::reduce_axes(draft, view, ReduceKind::Max, &axes)?;
-        let number = View::whole(draft.in_order(&value)?, value.rank());
-        with_known(draft, BinaryKind::Max, &number, &zero, false, false)
+    let levels = draft.map(DynamicQuantize { gives: DynamicPart::Levels }, &view, vec![])?;
+    let rank = draft.node_dims(view.node).len();
+    let mut one = |gives: DynamicPart| {
+        let node = draft.add(DynamicQuantize { gives }, &[view.node], vec![])?;
+        Ok::<_, String>(Value::Data(View::whole(node, rank).without(&(0..rank).collect::<Vec<_>>())))
     };
-    let most = largest(draft, &view)?;
-    let mirrored = activate(draft, &view, negative)?;
-    let least = largest(draft, &mirrored)?;
-    let least = activate(draft, &least, negative)?;
-    let range = elementwise::join(draft, BinaryKind::Sub, &most, &least)?;
-    let scale = with_known(draft, BinaryKind::Div, &range, &Array::floats([], vec![255.0]), false, false)?;
-    let whole = |draft: &mut Draft, view: &View, levels: Levels| {
-        rounded(draft, view, &Grid { levels, scale: vec![1.0], zero: vec![0], axis: None }, true)
+    let (scale, zero) = (one(DynamicPart::Scale)?, one(DynamicPart::ZeroPoint)?);
+    Ok(vec![Value::Data(levels), scale, zero])
+}
+
+/// What a value is of a grid that is computed, and the value whose grid it is.
+fn dynamic_part(draft: &Draft, node: NodeId) -> Option<(DynamicPart, NodeId)> {
+    match draft.op(node)? {
+        Op::DynamicQuantize(op) => Some((op.gives, draft.operands(node)[0])),
+        _ => None,
+    }
+}
+
+/// Of levels on a grid that is computed another part of it, where what is told beside them belongs to the same grid.
+fn of_levels(
+    draft: &mut Draft,
+    levels: &View,
+    beside: &[(&View, DynamicPart)],
+    gives: DynamicPart,
+) -> Result<Option<View>, String> {
+    let Some((DynamicPart::Levels, x)) = dynamic_part(draft, levels.node) else { return Ok(None) };
+    if beside.iter().any(|(view, part)| dynamic_part(draft, view.node) != Some((*part, x))) {
+        return Ok(None);
+    }
+    Ok(Some(levels.of(draft.add_helper(DynamicQuantize { gives }, x)?)))
+}
+
+/// A layer's sum of steps of a computed grid by whole weights, times the grid's scale and known factors: the layer of the
+/// grid's numbers, with weights of that scale. `None` where the product of two values is no such one.
+pub(crate) fn scaled_layer(draft: &mut Draft, a: &View, b: &View) -> Result<Option<View>, String> {
+    for (sum, factor) in [(a, b), (b, a)] {
+        let (after, layer) = behind_movers(draft, sum.node);
+        let whole = match draft.op(layer) {
+            Some(Op::Conv2dW8(op)) if !op.of_reals.bias => Some(1),
+            Some(Op::ConvTranspose2dW8(op)) if !op.of_reals.bias => Some(1),
+            Some(Op::LinearW8(op)) if !op.of_reals.bias => sum.rank().checked_sub(1),
+            _ => None,
+        };
+        let Some(axis) = whole else { continue };
+        let mut weights = draft.weights(layer).to_vec();
+        let channels = (*weights[1]).as_ref().len();
+        let (before, steps) = behind_movers(draft, draft.operands(layer)[0]);
+        let Some((DynamicPart::Steps, x)) = dynamic_part(draft, steps) else { continue };
+        let Some(known) = scale_times(draft, factor, x) else { continue };
+        let along = (sum.rank() - factor.rank()..).zip(draft.dims(factor)).all(|(at, d)| d == 1 || at == axis);
+        if (*weights[1]).as_ref().iter().any(|&scale| scale != 1.0) || !along || ![1, channels].contains(&known.len()) {
+            continue;
+        }
+        weights[1] = Arc::new((0..channels).map(|c| known[c % known.len()]).collect::<Vec<f32>>());
+        let mut node = draft.add_helper(DynamicQuantize { gives: DynamicPart::Numbers }, x)?;
+        for mover in before.into_iter().rev() {
+            node = draft.add_helper(mover, node)?;
+        }
+        let op = draft.op(layer).expect("a layer").clone();
+        draft.relabel_as(layer);
+        node = draft.add(op, &[node], weights)?;
+        for mover in after.into_iter().rev() {
+            node = draft.add_helper(mover, node)?;
+        }
+        return Ok(Some(sum.of(node)));
+    }
+    Ok(None)
+}
+
+/// What only gives a value other sizes, the last first, and the value.
+fn behind_movers(draft: &Draft, mut node: NodeId) -> (Vec<Op>, NodeId) {
+    let mut movers = vec![];
+    while let Some(op @ (Op::Reshape(_) | Op::Flatten(_))) = draft.op(node) {
+        movers.push(op.clone());
+        node = draft.operands(node)[0];
+    }
+    (movers, node)
+}
+
+/// The known factor of a value that is a computed grid's scale times known numbers.
+fn scale_times(draft: &Draft, view: &View, of: NodeId) -> Option<Vec<f32>> {
+    let is_scale = |node: NodeId| dynamic_part(draft, behind_movers(draft, node).1) == Some((DynamicPart::Scale, of));
+    let node = behind_movers(draft, view.node).1;
+    if is_scale(node) {
+        return Some(vec![1.0]);
+    }
+    let operands = draft.operands(node);
+    match draft.op(node)? {
+        Op::Activate(Activate { kind: Activation::Scale { mul, add: 0.0 } }) if is_scale(operands[0]) => {
+            Some(vec![*mul])
+        }
+        Op::Binary(op) if op.kind == BinaryKind::Mul && op.epilogue.is_empty() => {
+            let known = operands.iter().position(|&operand| matches!(draft.op(operand), Some(Op::Constant(_))))?;
+            let numbers = (*draft.weights(operands[known])[0]).as_ref().to_vec();
+            is_scale(operands[1 - known]).then_some(numbers)
+        }
+        _ => None,
+    }
+}
+
+/// The product of levels less their zero points, times the product of their scales, which may be computed: a, b, their
+/// scales, their zero points, a bias of numbers.
+pub(crate) fn scaled_matmul(draft: &mut Draft, call: &Call) -> Results {
+    let a = centred(draft, call, 0, 4, -2)?;
+    let b = centred(draft, call, 1, 5, -1)?;
+    let scales = call.with_inputs(vec![call.input(2).cloned(), call.input(3).cloned()]);
+    times_scales(draft, call, [a, b], &scales, 6)
+}
+
+/// As [`scaled_matmul`] of numbers that are rounded to a grid of their own: a, b, its scale and zero point, a bias.
+pub(crate) fn dynamic_matmul(draft: &mut Draft, call: &Call) -> Results {
+    let mut rounded = dynamic(draft, call)?.into_iter().map(Some);
+    let [levels, scale, zero] = [rounded.next(), rounded.next(), rounded.next()].map(Option::flatten);
+    let of_a = call.with_inputs(vec![levels, None, None, None, zero]);
+    let a = centred(draft, &of_a, 0, 4, -2)?;
+    let b = centred(draft, call, 1, 3, -1)?;
+    let scales = call.with_inputs(vec![scale, call.input(2).cloned()]);
+    times_scales(draft, call, [a, b], &scales, 4)
+}
+
+/// A product of whole numbers, the product of the two scales, an input that may be a bias.
+fn times_scales(draft: &mut Draft, call: &Call, factors: [Value; 2], scales: &Call, bias: usize) -> Results {
+    let scale = match (scales.input(0), scales.input(1)) {
+        (Some(Value::Known(a)), Some(Value::Known(b))) => {
+            let numbers = [a, b].map(|scale| scale.as_floats().ok_or("its scale is no floating-point number"));
+            let (one, many) = (numbers[0]?, numbers[1]?);
+            let one = *one.first().filter(|_| one.len() == 1).ok_or("scales of rows")?;
+            Value::Known(Array::floats(b.dims.clone(), many.iter().map(|s| s * one).collect()))
+        }
+        _ => elementwise::mul(draft, scales)?.remove(0),
     };
-    let from_zero = elementwise::join(draft, BinaryKind::Div, &least, &scale)?;
-    let from_zero = activate(draft, &from_zero, negative)?;
-    let zero = whole(draft, &from_zero, Levels::U8)?;
-    let number = |view: &View| Value::Data(view.without(&axes));
-    let results = [&scale, &zero].map(number);
-    let levels = quantized_by(draft, &view, &Value::Data(scale), Some(&Value::Data(zero)), Levels::U8)?;
-    Ok([Value::Data(levels)].into_iter().chain(results).collect())
+    let product = linear::matmul(draft, &call.with_inputs(factors.map(Some).to_vec()))?;
+    let [Value::Data(product)] = &product[..] else { return Err("its result is known before the model runs".into()) };
+    let scaled = call.with_inputs(vec![Some(Value::Data(product.clone())), Some(scale)]);
+    match elementwise::mul(draft, &scaled)?.remove(0) {
+        Value::Data(scaled) => packed::with_bias(draft, call, scaled, bias),
+        _ => Err("its result is known before the model runs".into()),
+    }
 }
 
 /// Whether the scale or the zero point of input 0 is computed when the network runs.
