@@ -507,7 +507,7 @@ fn layers_that_share_some_weights_have_their_own_in_the_text() {
     let mut imported = Compiler::new().front(&model).unwrap();
     let warnings: Vec<&str> = imported.warnings.iter().map(|w| w.code).collect();
     assert_eq!(warnings, ["shared-weights"]);
-    assert!(imported.warnings[0].message.starts_with("1 weights are shared"), "{}", imported.warnings[0].message);
+    assert!(imported.warnings[0].message.starts_with("1 weight is shared"), "{}", imported.warnings[0].message);
     assert!(!text(&imported).contains("shares"), "{}", text(&imported));
     Compiler::new().load_weights(&mut imported).unwrap();
     assert_eq!((graph.all_parameters().count(), imported.graph.all_parameters().count()), (3, 4));

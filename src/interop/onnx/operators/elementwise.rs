@@ -3,7 +3,7 @@
 //! One node becomes one operation where netc has it: a number times a value is a scale, an array with a number a
 //! channel is [`channels`]' business. What several nodes spell together, such as GELU, passes recognise.
 
-use super::{channels, quantized};
+use super::channels;
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
@@ -273,11 +273,6 @@ pub(crate) fn sub(draft: &mut Draft, call: &Call) -> Results {
 }
 
 pub(crate) fn mul(draft: &mut Draft, call: &Call) -> Results {
-    if let (Some(Value::Data(a)), Some(Value::Data(b))) = (call.input(0), call.input(1))
-        && let Some(layer) = quantized::scaled_layer(draft, a, b)?
-    {
-        return one(layer);
-    }
     two(draft, call, BinaryKind::Mul)
 }
 

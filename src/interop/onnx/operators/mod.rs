@@ -77,7 +77,7 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "MatMul" => linear::matmul,
         "Add" => elementwise::add,
         "Sub" => elementwise::sub,
-        "Mul" => elementwise::mul,
+        "Mul" => quantized::product,
         "Div" => elementwise::div,
         "Max" => elementwise::max,
         "Min" => elementwise::min,

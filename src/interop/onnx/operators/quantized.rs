@@ -492,9 +492,19 @@ fn of_levels(
     Ok(Some(levels.of(draft.add_helper(DynamicQuantize { gives }, x)?)))
 }
 
+/// A product of values: the last step of a layer of whole numbers, where it is one, else one of numbers.
+pub(crate) fn product(draft: &mut Draft, call: &Call) -> Results {
+    if let (Some(Value::Data(a)), Some(Value::Data(b))) = (call.input(0), call.input(1))
+        && let Some(layer) = scaled_layer(draft, a, b)?
+    {
+        return Ok(vec![Value::Data(layer)]);
+    }
+    elementwise::mul(draft, call)
+}
+
 /// A layer's sum of steps of a computed grid by whole weights, times the grid's scale and known factors: the layer of the
 /// grid's numbers, with weights of that scale. `None` where the product of two values is no such one.
-pub(crate) fn scaled_layer(draft: &mut Draft, a: &View, b: &View) -> Result<Option<View>, String> {
+fn scaled_layer(draft: &mut Draft, a: &View, b: &View) -> Result<Option<View>, String> {
     for (sum, factor) in [(a, b), (b, a)] {
         let (after, layer) = behind_movers(draft, sum.node);
         let whole = match draft.op(layer) {
