@@ -175,18 +175,16 @@ impl Model {
         py.detach(|| model.run(&values, &mut slices)).map_err(|e| errors::of_running(&e))?;
         drop(writing);
         let first = |index: usize| outputs[index].readonly().as_slice().ok().and_then(|values| values.first().copied());
-        let existing =
-            |(port, (array, given)): (&netc::Port, (&Bound<'py, PyArrayDyn<f32>>, Option<Bound<'py, PyAny>>))| {
-                // What the caller gave is what the caller gets.
-                let array = given.map_or_else(|| arrays::as_element(port, array.clone()), Ok)?;
-                match whole.counted(port, |index| first(index).unwrap_or(0.0)) {
-                    Some((rows, count)) => {
-                        arrays::existing(&array, rows.axis, rows.dims(port.shape(), count)[rows.axis])
-                    }
-                    None => Ok(array),
-                }
-            };
-        model.outputs().iter().zip(outputs.iter().zip(out)).map(existing).collect()
+        let mut existing = vec![];
+        for ((port, array), given) in model.outputs().iter().zip(&outputs).zip(out) {
+            // What the caller gave is what the caller gets.
+            let array = given.map_or_else(|| arrays::as_element(port, array.clone()), Ok)?;
+            existing.push(match whole.counted(port, |index| first(index).unwrap_or(0.0)) {
+                Some((rows, count)) => arrays::existing(&array, rows.axis, rows.dims(port.shape(), count)[rows.axis])?,
+                None => array,
+            });
+        }
+        Ok(existing)
     }
 
     /// The arrays of a call, in the inputs' order.

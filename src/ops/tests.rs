@@ -804,6 +804,7 @@ fn composed() -> Vec<Op> {
     vec![
         conv(1, false).into(),
         values.into(),
+        ExpandImages {}.into(),
         conv(3, false).into(),
         conv(1, true).into(),
         conv(3, true).into(),

@@ -1476,3 +1476,15 @@ fn a_named_size_is_the_same_everywhere() {
     assert_eq!(sizes(&[("x", &[3, 2])], 1), [[3, 2], [3, 3]]);
     assert_eq!(sizes(&[("batch", &[4])], 4)[1], [4, 4]);
 }
+
+/// Powers of numbers of both signs, and of 0.
+#[test]
+fn powers_by_one_exponent() {
+    let known = |exponent: f32| {
+        let nodes = vec![node("Sub x two -> d", vec![]), node("Pow d e -> y", vec![])];
+        computed(&model(&[1, 4], nodes, vec![number("two", 2.0), number("e", exponent)], "y")).remove(0)
+    };
+    assert_eq!(known(0.0), [1.0; 4]);
+    assert_eq!(known(3.0), [-8.0, -1.0, 0.0, 1.0]);
+    assert_eq!(known(-2.0), [0.25, 1.0, f32::INFINITY, 1.0]);
+}

@@ -405,7 +405,9 @@ impl Walk {
     pub(super) fn concat(&mut self, x: NodeId) -> Option<NodeId> {
         let others: Vec<NodeId> = (0..self.size(1, 3)).map(|_| self.any()).collect();
         let axis = if self.chance(6) { self.random.below(self.shape(x).rank()) } else { 1 };
-        let fits = |&&o: &&NodeId| (Concat { axis }).infer(&[self.shape(x), self.shape(o)]).is_ok();
+        // What stands once beside each image is a pass's business.
+        let is_whole = |o: NodeId| axis == 0 || self.shape(o).dims().first() == self.shape(x).dims().first();
+        let fits = |&&o: &&NodeId| is_whole(o) && (Concat { axis }).infer(&[self.shape(x), self.shape(o)]).is_ok();
         let fitting: Vec<NodeId> = others.iter().filter(fits).copied().collect();
         self.add(Concat { axis }, &[&[x][..], &fitting].concat())
     }

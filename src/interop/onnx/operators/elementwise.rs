@@ -222,6 +222,12 @@ pub(crate) fn pow(draft: &mut Draft, call: &Call) -> Results {
     };
     let view = draft.view(call, 0)?;
     let result = match power.abs() {
+        // 1 of every number, and of what is none.
+        0.0 => {
+            let is_number = join(draft, BinaryKind::Equal, &view, &view)?;
+            let is_none = activate(draft, &view, Activation::IsNan)?;
+            join(draft, BinaryKind::Add, &is_number, &is_none)?
+        }
         0.5 => activate(draft, &view, Activation::Sqrt)?,
         size if size.fract() == 0.0 && (1.0..=MAX_POWER).contains(&size) => whole_power(draft, &view, size as u32)?,
         size => {
