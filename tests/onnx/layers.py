@@ -13,7 +13,7 @@ import warnings
 
 import numpy as np
 import onnx
-from make import SIZE_LIMIT
+from make import SIZE_LIMIT, entries
 from onnx import TensorProto, helper, numpy_helper
 
 HERE = pathlib.Path(__file__).parent
@@ -410,9 +410,7 @@ def main():
             print("left out:", name)
             continue
         count += 1
-        archive[f"{name}/model"] = np.frombuffer(model.SerializeToString(), np.uint8)
-        archive.update({f"{name}/in/{i}": a for i, a in enumerate(inputs)})
-        archive.update({f"{name}/out/{i}": a for i, a in enumerate(outputs)})
+        archive |= entries(name, model, inputs, outputs)
     np.savez_compressed(HERE / "layers.npz", **archive)
     print(f"layers.npz: {count} cases")
 

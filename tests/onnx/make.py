@@ -116,6 +116,13 @@ def stored_cases(kind):
         yield f"{kind}/{folder.name}", model, kept, arrays("output_*.pb")
 
 
+def entries(name, model, inputs, outputs):
+    """What an archive has of a case."""
+    arrays = {f"{name}/model": np.frombuffer(model.SerializeToString(), np.uint8)}
+    arrays |= {f"{name}/in/{i}": a for i, a in enumerate(inputs)}
+    return arrays | {f"{name}/out/{i}": a for i, a in enumerate(outputs)}
+
+
 def write(path, cases):
     archive, count = {}, 0
     for name, model, inputs, outputs in cases:
@@ -123,9 +130,7 @@ def write(path, cases):
         if not inputs or not outputs or not all(is_float(o) for o in outputs) or size > SIZE_LIMIT:
             continue
         count += 1
-        archive[f"{name}/model"] = np.frombuffer(model.SerializeToString(), np.uint8)
-        archive.update({f"{name}/in/{i}": a for i, a in enumerate(inputs)})
-        archive.update({f"{name}/out/{i}": a for i, a in enumerate(outputs)})
+        archive |= entries(name, model, inputs, outputs)
     np.savez_compressed(path, **archive)
     print(f"{path.name}: {count} cases, {path.stat().st_size} bytes")
 

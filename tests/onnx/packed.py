@@ -8,6 +8,7 @@ ONNX Runtime says what they compute. The archive is as those of make.py.
 
 import numpy as np
 from layers import HERE, made, numbers
+from make import entries
 from onnx import TensorProto, helper
 
 RNG = np.random.default_rng(11)
@@ -106,9 +107,7 @@ def computed_grids():
 def main():
     archive = {}
     for name, model, inputs, outputs in [*matrices(), *tables(), *on_levels(), *computed_grids()]:
-        archive[f"{name}/model"] = np.frombuffer(model.SerializeToString(), np.uint8)
-        archive.update({f"{name}/in/{i}": a for i, a in enumerate(inputs)})
-        archive.update({f"{name}/out/{i}": a for i, a in enumerate(outputs)})
+        archive |= entries(name, model, inputs, outputs)
     np.savez_compressed(HERE / "packed.npz", **archive)
     print(f"packed.npz: {len([n for n in archive if n.endswith('/model')])} cases")
 
