@@ -149,15 +149,18 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::QuantizedConv2d(_) | Op::QuantizedConvTranspose2d(_) | Op::QuantizedLinear(_) => {
             unreachable!("these have algorithms")
         }
-        Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) => {
-            unreachable!("the plan refuses these")
-        }
-        Op::ConvNd(_) | Op::PoolNd(_) | Op::DynamicConv2d(_) | Op::DynamicQuantize(_) | Op::Recurrent(_) => {
-            unreachable!("the plan refuses these")
-        }
-        Op::ConstantValues(_) | Op::DeformConv2d(_) | Op::ExpandImages(_) | Op::RoiAlign(_) => {
-            unreachable!("the plan refuses these")
-        }
+        Op::Conv2dW8(_)
+        | Op::ConvTranspose2dW8(_)
+        | Op::FakeQuantize(_)
+        | Op::ConstantValues(_)
+        | Op::ConvNd(_)
+        | Op::DeformConv2d(_)
+        | Op::DynamicConv2d(_)
+        | Op::DynamicQuantize(_)
+        | Op::ExpandImages(_)
+        | Op::PoolNd(_)
+        | Op::Recurrent(_)
+        | Op::RoiAlign(_) => unreachable!("the plan refuses these"),
         Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),
         Op::Conv2dWeightGradient(op) => weight_gradient::emit(e, step, op),
         Op::OptimizerUpdate(_) => unreachable!("these have a step with others"),
