@@ -300,7 +300,15 @@ mod tests {
 
     #[test]
     fn other_axes() {
-        for (shape, axis) in [(&[2, 3, 37][..], 2), (&[2, 37, 19], 1), (&[2, 5, 3, 4], 2), (&[3, 7], 0), (&[40], 0), (&[3, 197], 1), (&[2, 400], 1)] {
+        for (shape, axis) in [
+            (&[2, 3, 37][..], 2),
+            (&[2, 37, 19], 1),
+            (&[2, 5, 3, 4], 2),
+            (&[3, 7], 0),
+            (&[40], 0),
+            (&[3, 197], 1),
+            (&[2, 400], 1),
+        ] {
             for log in [false, true] {
                 let mut b = testing::GraphBuilder::new("softmax", Phase::Infer);
                 let x = b.input(crate::tensor::Shape::new(shape));
