@@ -315,6 +315,9 @@ pub fn decode(from: impl BufRead + Seek, path: &Path, exif: Exif, memory: u64) -
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(decode_error)?;
     let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err(ImageError::Decode { path: path.into(), message: format!("it has {width}×{height} pixels") });
+    }
     let needed = decoding_memory(width, height, decoder.color_type());
     if needed > memory {
         return Err(ImageError::Memory { path: path.into(), width, height, needed, limit: memory });

@@ -250,6 +250,14 @@ fn pictures_of_every_format() {
 }
 
 #[test]
+fn a_picture_of_no_pixels_is_none() {
+    let decode = |file: &'static str| decode(io::Cursor::new(file), Path::new("a.ppm"), Exif::Heeded, DEFAULT_MEMORY);
+    let error = decode("P6\n0 2\n255\n").unwrap_err();
+    assert_eq!(error.to_string(), "a.ppm: the image cannot be decoded: it has 0×2 pixels");
+    assert_eq!(decode("P6\n1 1\n255\nabc").unwrap().levels, *b"abc");
+}
+
+#[test]
 fn numbers_become_pictures() {
     let values = [0.0, 0.5, 1.0, 2.0, -1.0, 0.25, 0.0, 0.0, 0.2, 0.4, 0.6, 0.8];
     let made = picture(&values, [3, 2, 2], [0.0, 1.0], Color::Rgb);
