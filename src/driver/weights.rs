@@ -84,7 +84,10 @@ pub(crate) fn weights_beside(spec: &Path, model: Option<&str>) -> PathBuf {
 
 /// Where the weights of one of several models are: `X.MODEL.safetensors` in place of `X.safetensors`.
 pub(crate) fn weights_of_model(weights: &Path, model: &str) -> PathBuf {
-    weights.with_extension(format!("{model}.safetensors"))
+    // What is given for a model's name may be anything, which an extension may not.
+    let mut path = weights.with_extension("").into_os_string();
+    path.push(format!(".{model}.safetensors"));
+    path.into()
 }
 
 impl Compiler {
