@@ -87,11 +87,15 @@ mod tests {
         texts.map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()
     }
 
-    /// Command lines among a text: in code within lines, and alone on lines. What follows in a shell is cut off.
+    /// Command lines among a text: in code within lines, and alone on lines of code, which are indented or in a fence. What
+    /// follows in a shell is cut off.
     fn command_lines(text: &str) -> Vec<String> {
         let inline = text.split('`').skip(1).step_by(2).filter(|code| code.starts_with("netc "));
-        let alone =
-            text.lines().map(|line| line.trim().trim_start_matches("$ ")).filter(|line| line.starts_with("netc "));
+        let code = text.split("```").enumerate().flat_map(|(i, part)| {
+            let is_fenced = i % 2 == 1;
+            part.lines().filter(move |line| is_fenced || line.starts_with("  "))
+        });
+        let alone = code.map(|line| line.trim().trim_start_matches("$ ")).filter(|line| line.starts_with("netc "));
         let is_plain =
             |line: &&str| !line.contains(['…', '\n', '`']) && !line.contains("...") && !line.starts_with("netc 1");
         let until_shell = |line: &str| {
