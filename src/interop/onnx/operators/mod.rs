@@ -134,8 +134,8 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "Reciprocal" => elementwise::reciprocal,
         "PRelu" => elementwise::prelu,
         "Softmax" | "LogSoftmax" => norm::softmax,
-        "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceSum" | "ReduceL1" | "ReduceL2" | "ReduceSumSquare"
-        | "ReduceLogSum" | "ReduceLogSumExp" => pool::reduce,
+        "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceSum" | "ReduceProd" | "ReduceL1" | "ReduceL2"
+        | "ReduceSumSquare" | "ReduceLogSum" | "ReduceLogSumExp" => pool::reduce,
         "Concat" => shape::concat,
         "Split" => shape::split,
         "Slice" => shape::slice,
@@ -153,7 +153,7 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "Resize" | "Upsample" => resize::resize,
         "Identity" | "Dropout" => shape::identity,
         "Cast" | "CastLike" => indices::cast,
-        "Constant" | "ConstantOfShape" | "Shape" | "Size" | "Range" | "ReduceProd" | "If" | "HannWindow" | "HammingWindow"
+        "Constant" | "ConstantOfShape" | "Shape" | "Size" | "Range" | "If" | "HannWindow" | "HammingWindow"
         | "BlackmanWindow" | "MelWeightMatrix" => depends_on_data,
         "QuantizeLinear" => quantized::quantize_linear,
         "DequantizeLinear" => quantized::dequantize_linear,
