@@ -9,11 +9,12 @@ const KINDS: &[(&[u8], &str)] = &[
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (--weights takes Keras's)"),
     (b"\x89PNG\r\n\x1a\n", "a PNG picture (--image takes it)"),
     (b"\xff\xd8\xff", "a JPEG picture (--image takes it)"),
-    (b"GIF8", "a GIF picture (save it as PNG)"),
-    (b"II*\0", "a TIFF picture (save it as PNG)"),
-    (b"MM\0*", "a TIFF picture (save it as PNG)"),
-    (b"P6\n", "a PPM picture (save it as PNG)"),
-    (b"P5\n", "a PGM picture (save it as PNG)"),
+    (b"GIF8", "a GIF picture (--image takes it)"),
+    (b"II*\0", "a TIFF picture (--image takes it)"),
+    (b"MM\0*", "a TIFF picture (--image takes it)"),
+    (b"P6\n", "a PPM picture (--image takes it)"),
+    (b"P5\n", "a PGM picture (--image takes it)"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 picture (save it as PNG)"),
     (b"\0\0\x01\0", "an icon (save it as PNG)"),
     (b"<svg", "an SVG drawing (save it as PNG)"),
     (b"\x1f\x8b", "packed by gzip (unpack it first)"),
@@ -58,7 +59,7 @@ pub(crate) fn kind_of(bytes: &[u8]) -> Option<&'static str> {
     }
     // A size, then two numbers that nobody uses.
     if bytes.starts_with(b"BM") && bytes.get(6..10) == Some(&[0; 4]) {
-        return Some("a BMP picture (save it as PNG)");
+        return Some("a BMP picture (--image takes it)");
     }
     if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
         return Some("a WebP picture (--image takes it)");
@@ -79,7 +80,7 @@ mod tests {
             (b"PK\x03\x04....x.npy", NPZ),
             (b"PK\x03\x04....", "a ZIP archive"),
             (b"\x58\0\0\0\0\0\0\0{\"a\":{}}", "a file of weights, safetensors (--weights takes it)"),
-            (b"BM\x36\x03\0\0\0\0\0\0\x36", "a BMP picture (save it as PNG)"),
+            (b"BM\x36\x03\0\0\0\0\0\0\x36", "a BMP picture (--image takes it)"),
             (b"RIFF\x10\0\0\0WEBPVP8 ", "a WebP picture (--image takes it)"),
             (b"\0\0\0\x1cftypavif", "an AVIF picture (save it as PNG)"),
             (b"\xff\xfen\0e\0t\0c\0", "a text in UTF-16 (save it in UTF-8)"),

@@ -53,7 +53,7 @@ use crate::tensor::{NotFinite, Shape, Tensor};
 pub(crate) struct RunArgs {
     /// A spec (.net), an ONNX model (.onnx) or a compiled model (.netc)
     pub file: PathBuf,
-    /// Pictures to run on: PNG, JPEG, WebP; of a folder, all that are in it
+    /// Pictures to run on: PNG, JPEG, WebP, BMP, GIF, TIFF, PNM; of a folder, all that are in it
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "input")]
     pub image: Vec<PathBuf>,
     /// An array to run on (.npy); `NAME=FILE` where the network has several inputs
@@ -226,7 +226,10 @@ fn pictures_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         }
         let found = data::pictures_in(path).map_err(Failure::message)?;
         if found.is_empty() {
-            return Err(Failure::message(format!("{}: there is no picture in it (.png, .jpg, .webp)", path.display())));
+            return Err(Failure::message(format!(
+                "{}: there is no picture in it (.png, .jpg, .webp, …)",
+                path.display()
+            )));
         }
         pictures.extend(found);
     }

@@ -5,11 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::dataset::{Field, FieldKind, Options, Samples, Value};
 use super::error::{DataError, FileCause};
-use crate::image::{DEFAULT_MEMORY, Exif, read_within};
+use crate::image::{DEFAULT_MEMORY, EXTENSIONS, Exif, read_within};
 use crate::opened;
-
-/// What files of pictures are called.
-const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 
 pub(super) struct Folder {
     /// Pictures and the numbers of their classes, class by class.

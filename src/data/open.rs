@@ -16,7 +16,7 @@ use crate::npy;
 use crate::opened;
 
 /// What a folder is searched for.
-const LOOKED_FOR: &str = "a folder of pictures (.png, .jpg, .webp) for each class, idx files \
+const LOOKED_FOR: &str = "a folder of pictures (.png, .jpg, .webp, …) for each class, idx files \
     (train-images-idx3-ubyte and train-labels-idx1-ubyte, t10k-… for the test, also .gz), CIFAR's binary files \
     (data_batch_1.bin …, test_batch.bin; train.bin, test.bin), and train.npz (test.npz)";
 

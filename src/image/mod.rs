@@ -46,6 +46,17 @@ pub struct Picture {
     pub levels: Vec<u8>,
 }
 
+/// The formats that are read, for messages.
+const FORMATS: &str = "PNG, JPEG, WebP, BMP, GIF, TIFF or PNM";
+
+/// What files of these formats are called.
+pub(crate) const EXTENSIONS: [&str; 11] =
+    ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "ppm", "pgm", "pbm"];
+
+/// The formats that are written: those that browsers show.
+const WRITTEN: [::image::ImageFormat; 3] =
+    [::image::ImageFormat::Png, ::image::ImageFormat::Jpeg, ::image::ImageFormat::WebP];
+
 /// A picture that cannot become an input.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "a variant's text and its message say what its fields are")]
@@ -54,7 +65,7 @@ pub enum ImageError {
     #[error("{}: {cause}", path.display())]
     Io { path: PathBuf, cause: io::Error },
     /// The contents are of no format that netc reads.
-    #[error("{}: this is no PNG, JPEG or WebP image{}", path.display(), kind.map_or(String::new(), |k| format!(", it is {k}")))]
+    #[error("{}: this is no {FORMATS} picture{}", path.display(), kind.map_or(String::new(), |k| format!(", it is {k}")))]
     Format { path: PathBuf, kind: Option<&'static str> },
     /// The file ends before the picture does.
     #[error("{}: the image is cut short: the file ends before it does", path.display())]
@@ -94,7 +105,7 @@ pub enum ImageError {
 }
 
 impl Picture {
-    /// Reads a PNG, JPEG or WebP file; what it is, is seen from its contents. The picture is turned as its EXIF
+    /// Reads a PNG, JPEG, WebP, BMP, GIF (its first picture), TIFF (its first page) or PNM file; what it is, is seen from its contents. The picture is turned as its EXIF
     /// orientation says.
     ///
     /// # Errors
@@ -257,6 +268,19 @@ fn plain(message: &str) -> String {
     }
 }
 
+/// Whether a decoder came to the file's end too early. Each says so in its own way.
+fn is_cut(error: &::image::ImageError) -> bool {
+    if let ::image::ImageError::IoError(e) = error {
+        return e.kind() == io::ErrorKind::UnexpectedEof;
+    }
+    let mut causes = std::iter::successors(Some(error as &(dyn std::error::Error + 'static)), |error| error.source());
+    causes.any(|cause| {
+        let io = cause.downcast_ref::<io::Error>();
+        io.is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof)
+            || cause.to_string().to_lowercase().contains("unexpected end of file")
+    })
+}
+
 /// A picture from a stream; errors call it by `path`.
 ///
 /// # Errors
@@ -264,8 +288,10 @@ fn plain(message: &str) -> String {
 pub fn decode(from: impl BufRead + Seek, path: &Path, exif: Exif, memory: u64) -> Result<Picture, ImageError> {
     let io_error = |cause| ImageError::Io { path: path.into(), cause };
     let decode_error = |error: ::image::ImageError| match error {
-        ::image::ImageError::IoError(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
-            ImageError::Cut { path: path.into() }
+        error if is_cut(&error) => ImageError::Cut { path: path.into() },
+        ::image::ImageError::Unsupported(_) => {
+            let message = "its pixels are stored in a way that netc does not read (save it as PNG)".into();
+            ImageError::Decode { path: path.into(), message }
         }
         error => ImageError::Decode { path: path.into(), message: plain(&error.to_string()) },
     };
@@ -289,6 +315,9 @@ pub fn decode(from: impl BufRead + Seek, path: &Path, exif: Exif, memory: u64) -
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(decode_error)?;
     let (width, height) = decoder.dimensions();
+    if width == 0 || height == 0 {
+        return Err(ImageError::Decode { path: path.into(), message: format!("it has {width}×{height} pixels") });
+    }
     let needed = decoding_memory(width, height, decoder.color_type());
     if needed > memory {
         return Err(ImageError::Memory { path: path.into(), width, height, needed, limit: memory });
@@ -347,7 +376,7 @@ pub(crate) fn check_name(path: &Path) -> Result<(), ImageError> {
 }
 
 fn format_of(path: &Path) -> Result<::image::ImageFormat, ImageError> {
-    let format = ::image::ImageFormat::from_path(path).ok().filter(::image::ImageFormat::writing_enabled);
+    let format = ::image::ImageFormat::from_path(path).ok().filter(|format| WRITTEN.contains(format));
     format.ok_or_else(|| ImageError::Extension { path: path.into() })
 }
 

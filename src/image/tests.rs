@@ -201,6 +201,62 @@ fn files_are_recognised_by_their_contents() {
     assert!(matches!(Picture::read(folder.path().join("none.png")), Err(ImageError::Io { .. })));
 }
 
+/// Every format that is read, of greys and of colours, and cut anywhere.
+#[test]
+fn pictures_of_every_format() {
+    use ::image::{DynamicImage, ImageFormat};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("picture");
+    let colours = ::image::RgbImage::from_fn(5, 3, |x, y| ::image::Rgb([40 * x as u8, 70 * y as u8, 9]));
+    for format in [ImageFormat::Bmp, ImageFormat::Gif, ImageFormat::Png, ImageFormat::Pnm, ImageFormat::Tiff] {
+        for picture in [DynamicImage::from(colours.clone()), DynamicImage::from(colours.clone()).into_luma8().into()] {
+            // GIF is written of colours only.
+            let stored = if format == ImageFormat::Gif { picture.to_rgb8().into() } else { picture.clone() };
+            stored.save_with_format(&path, format).unwrap();
+            let read_back = Picture::read(&path).unwrap();
+            assert_eq!((read_back.width, read_back.height), (5, 3), "{format:?}");
+            let expected =
+                if read_back.channels == 3 { picture.to_rgb8().into_raw() } else { picture.to_luma8().into_raw() };
+            assert_eq!(read_back.levels, expected, "{format:?}");
+            let bytes = std::fs::read(&path).unwrap();
+            for length in 0..bytes.len() {
+                std::fs::write(&path, &bytes[..length]).unwrap();
+                // Formats end in bytes that a picture can do without.
+                if let Ok(read_back) = Picture::read(&path) {
+                    assert_eq!(read_back.levels, expected, "{format:?}: {length} bytes of {}", bytes.len());
+                }
+            }
+        }
+    }
+    // Grey floats, as instruments write them: one row of one pixel in a directory of tags, each a number of 16 or 32 bits.
+    let tags: [(u16, u16, u32); 9] = [
+        (256, 3, 1),
+        (257, 3, 1),
+        (258, 3, 32),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 122),
+        (278, 3, 1),
+        (279, 4, 4),
+        (339, 3, 3),
+    ];
+    let entry = |&(tag, kind, value): &(u16, u16, u32)| {
+        [&tag.to_le_bytes()[..], &kind.to_le_bytes(), &1u32.to_le_bytes(), &value.to_le_bytes()].concat()
+    };
+    let directory = [&[tags.len() as u8, 0][..], &tags.iter().flat_map(entry).collect::<Vec<u8>>(), &[0; 4]].concat();
+    std::fs::write(&path, [b"II*\0\x08\0\0\0", &directory[..], &0.5f32.to_le_bytes()].concat()).unwrap();
+    let error = Picture::read(&path).unwrap_err().to_string();
+    assert!(error.ends_with("its pixels are stored in a way that netc does not read (save it as PNG)"), "{error}");
+}
+
+#[test]
+fn a_picture_of_no_pixels_is_none() {
+    let decode = |file: &'static str| decode(io::Cursor::new(file), Path::new("a.ppm"), Exif::Heeded, DEFAULT_MEMORY);
+    let error = decode("P6\n0 2\n255\n").unwrap_err();
+    assert_eq!(error.to_string(), "a.ppm: the image cannot be decoded: it has 0×2 pixels");
+    assert_eq!(decode("P6\n1 1\n255\nabc").unwrap().levels, *b"abc");
+}
+
 #[test]
 fn numbers_become_pictures() {
     let values = [0.0, 0.5, 1.0, 2.0, -1.0, 0.25, 0.0, 0.0, 0.2, 0.4, 0.6, 0.8];

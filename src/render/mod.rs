@@ -26,7 +26,7 @@ pub fn error_text(error: &Error, color: bool, width: usize) -> String {
             let text = render(diagnostics, sources, Style::Text { color, width });
             if color { escape::rendered(&text) } else { text }.trim_end().into()
         }
-        other => escape::text(&other.to_string()).into_owned(),
+        other => escape::message(&other.to_string()).into_owned(),
     }
 }
 
@@ -43,9 +43,20 @@ impl Style {
     pub(crate) const PLAIN: Style = Style::Text { color: false, width: 120 };
 }
 
-/// All diagnostics, each ending in a line end.
+/// Of a text full of mistakes, people are shown so many: what a file that is no network at all gives runs to thousands.
+const MOST_SHOWN: usize = 50;
+
+/// All diagnostics, each ending in a line end. Programs get all; people the first ones, errors before warnings where there
+/// are too many, and how many are left.
 pub(crate) fn render(diagnostics: &[Diagnostic], sources: &Sources, style: Style) -> String {
-    diagnostics.iter().map(|d| render_one(d, sources, style)).collect()
+    let one = |d: &Diagnostic| render_one(d, sources, style);
+    let more = diagnostics.len().saturating_sub(MOST_SHOWN);
+    if more == 0 || style == Style::Json {
+        return diagnostics.iter().map(one).collect();
+    }
+    let (errors, others): (Vec<_>, Vec<_>) = diagnostics.iter().partition(|d| d.severity == Severity::Error);
+    let shown: String = errors.into_iter().chain(others).take(MOST_SHOWN).map(one).collect();
+    shown + &format!("and {more} more, not shown\n\n")
 }
 
 fn render_one(diagnostic: &Diagnostic, sources: &Sources, style: Style) -> String {
@@ -59,16 +70,20 @@ fn render_one(diagnostic: &Diagnostic, sources: &Sources, style: Style) -> Strin
 }
 
 fn text(diagnostic: &Diagnostic, sources: &Sources, renderer: Renderer) -> String {
-    let title = level(diagnostic.severity).primary_title(escape::text(&diagnostic.message)).id(diagnostic.code);
-    let mut group = Group::with_title(title);
+    let title = level(diagnostic.severity).primary_title(escape::message(&diagnostic.message));
+    // What has no kind of its own is an error and nothing else.
+    let mut group = Group::with_title(match diagnostic.code == severity_name(diagnostic.severity) {
+        true => title,
+        false => title.id(diagnostic.code),
+    });
     for source in files(diagnostic) {
         group = group.element(snippet(diagnostic, sources, source));
     }
     for note in &diagnostic.notes {
-        group = group.element(Level::NOTE.message(escape::text(note)));
+        group = group.element(Level::NOTE.message(escape::message(note)));
     }
     for help in &diagnostic.help {
-        group = group.element(Level::HELP.message(escape::text(help)));
+        group = group.element(Level::HELP.message(escape::message(help)));
     }
     renderer.render(&[group])
 }
@@ -103,7 +118,7 @@ fn snippet<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources, id: SourceId) -
     let annotations = labels().map(|label| {
         let kind = if label.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
         let annotation = kind.span(within(label.span, &lines));
-        if label.text.is_empty() { annotation } else { annotation.label(escape::text(&label.text)) }
+        if label.text.is_empty() { annotation } else { annotation.label(escape::message(&label.text)) }
     });
     let snippet = Snippet::source(&source.text[lines.clone()]).line_start(line as usize);
     snippet.path(escape::name(&source.name)).annotations(annotations)
@@ -193,5 +208,16 @@ mod tests {
         assert_eq!(value["code"], "unknown-layer");
         assert_eq!((&value["labels"][0]["line"], &value["labels"][0]["column"]), (&json!(3), &json!(5)));
         assert_eq!(value["help"][0], "did you mean `conv`?");
+    }
+
+    #[test]
+    fn of_very_many_the_first_are_shown_errors_before_warnings() {
+        let (sources, diagnostic) = example();
+        let mut many = vec![Diagnostic { severity: Severity::Warning, ..diagnostic.clone() }; MOST_SHOWN];
+        many.extend([diagnostic.clone(), diagnostic]);
+        let text = render(&many, &sources, Style::PLAIN);
+        assert_eq!((text.matches("error[").count(), text.matches("warning[").count()), (2, MOST_SHOWN - 2));
+        assert!(text.ends_with("\n\nand 2 more, not shown\n\n"), "{text}");
+        assert_eq!(render(&many, &sources, Style::Json).lines().count(), many.len());
     }
 }

@@ -93,6 +93,20 @@ def pictures():
     yield "lossless.webp", saved(colour, "WEBP", lossless=True), few
     yield "lossy.webp", saved(colour, "WEBP", quality=90), few
     yield "alpha.webp", saved(alpha, "WEBP", lossless=True, exact=True), few
+    yield "colour.bmp", saved(colour, "BMP"), few
+    yield "palette.bmp", saved(colour.quantize(200), "BMP"), few
+    yield "gray.bmp", saved(gray, "BMP"), few
+    yield "colour.ppm", saved(colour, "PPM"), few
+    yield "gray.pgm", saved(gray, "PPM"), few
+    yield "palette.gif", saved(colour.quantize(200), "GIF"), few
+    yield "moving.gif", saved(colour, "GIF", save_all=True, append_images=[colour.rotate(90)]), few
+    yield "plain.tif", saved(colour, "TIFF"), few
+    yield "lzw.tif", saved(colour, "TIFF", compression="tiff_lzw"), few
+    yield "alpha.tif", saved(alpha, "TIFF", compression="tiff_deflate"), few
+    yield "gray.tif", saved(gray, "TIFF"), few
+    yield "bits.tif", saved(gray.convert("1"), "TIFF", compression="group4"), few
+    yield "cmyk.tif", saved(colour.convert("CMYK"), "TIFF"), few
+    yield "jpeg.tif", saved(colour, "TIFF", compression="jpeg", quality=95), few
     yield "strip.png", saved(Image.fromarray(scene(700, 3, 3).astype(np.uint8)), "PNG"), ["RGB s5", "RGB 33x90"]
 
 

@@ -7,7 +7,7 @@
 
 use super::super::emit::{Emitted, Emitter};
 use super::super::key::KernelKey;
-use super::super::vector::{Builder, Callee, Function, Int, Operand, Vector, VectorOp};
+use super::super::vector::{Address, Builder, Callee, Function, Int, Operand, Vector, VectorOp};
 use super::{LANE, math, partial};
 use crate::ops::Softmax;
 use crate::plan::{Step, View};
@@ -92,6 +92,10 @@ impl KernelKey for Along {
     /// Parameters: input, output.
     fn build(&self, unit: Unit) -> Function {
         let mut b = Builder::new(format!("softmax {self:?}"), unit, 2);
+        if self.length.div_ceil(unit.lanes) + BESIDE_HELD + partial::vectors(unit) <= unit.registers {
+            self.held(&mut b);
+            return b.finish();
+        }
         let greatest = b.splat(f32::NEG_INFINITY);
         self.each(&mut b, |b, [from, _], lanes, _| {
             let v = b.load_beside(from.at(0), lanes, greatest);
@@ -105,7 +109,7 @@ impl KernelKey for Along {
             let v = b.load_beside(from.at(0), lanes, none);
             let below = b.op(VectorOp::Sub, greatest, v);
             let v = math::exp_below(b, below);
-            self.store(b, to, v, lanes);
+            self.store(b, to.at(0), v, lanes);
             sums.add(b, index, v);
         });
         let sum = sums.total(&mut b);
@@ -114,13 +118,58 @@ impl KernelKey for Along {
             let source = if self.log { from } else { to };
             let v = b.load_beside(source.at(0), lanes, greatest);
             let v = last.apply(b, v);
-            self.store(b, to, v, lanes);
+            self.store(b, to.at(0), v, lanes);
         });
         b.finish()
     }
 }
 
+/// Registers that [`Along::held`] needs beside the values and the partial sums: the greatest, and what an exponential
+/// is computed with.
+const BESIDE_HELD: usize = 7;
+
+/// Chains of maxima that [`Along::held`] keeps apart.
+const CHAINS: usize = 4;
+
 impl Along {
+    /// The whole axis in registers, read once and written once.
+    fn held(&self, b: &mut Builder) {
+        let pointers = [0, 1].map(|i| b.int(b.parameter(i)));
+        let lanes = b.lanes();
+        let lanes_of = |i: usize| lanes.min(self.length - i * lanes);
+        // What is not there is infinitely far below: its exponential is 0.
+        let none = b.splat(f32::NEG_INFINITY);
+        let values: Vec<Vector> = (0..self.length.div_ceil(lanes))
+            .map(|i| b.load_beside(pointers[0].at(i * self.strides[0]), lanes_of(i), none))
+            .collect();
+        // Several chains, since each waits for its last value; pairs are joined at the end.
+        let (head, rest) = values.split_at(values.len().min(CHAINS));
+        let mut chains = head.to_vec();
+        for (i, &value) in rest.iter().enumerate() {
+            chains[i % CHAINS] = b.op(VectorOp::Max, chains[i % CHAINS], value);
+        }
+        while let [first, .., last] = chains[..] {
+            chains[0] = b.op(VectorOp::Max, first, last);
+            chains.pop();
+        }
+        let greatest = b.reduce(VectorOp::Max, chains[0]);
+        let sums = partial::Partial::new(b);
+        for (i, &value) in values.iter().enumerate() {
+            let below = b.op(VectorOp::Sub, greatest, value);
+            let power = math::exp_below(b, below);
+            sums.add(b, i, power);
+            if !self.log {
+                b.copy(value, power);
+            }
+        }
+        let sum = sums.total(b);
+        let last = last_pass(b, greatest, sum, self.log);
+        for (i, &value) in values.iter().enumerate() {
+            let v = last.apply(b, value);
+            self.store(b, pointers[1].at(i * self.strides[1]), v, lanes_of(i));
+        }
+    }
+
     /// Runs `body` with pointers to each vector, how many lanes of it are of the axis, and its index.
     fn each(&self, b: &mut Builder, body: impl Fn(&mut Builder, [Int; 2], usize, usize)) {
         let pointers = [0, 1].map(|i| b.int(b.parameter(i)));
@@ -130,8 +179,8 @@ impl Along {
         });
     }
 
-    fn store(&self, b: &mut Builder, to: Int, v: Vector, lanes: usize) {
-        if self.whole_blocks { b.store(to.at(0), v) } else { b.store_first(to.at(0), v, lanes) }
+    fn store(&self, b: &mut Builder, to: Address, v: Vector, lanes: usize) {
+        if self.whole_blocks { b.store(to, v) } else { b.store_first(to, v, lanes) }
     }
 }
 
@@ -251,7 +300,15 @@ mod tests {
 
     #[test]
     fn other_axes() {
-        for (shape, axis) in [(&[2, 3, 37][..], 2), (&[2, 37, 19], 1), (&[2, 5, 3, 4], 2), (&[3, 7], 0), (&[40], 0)] {
+        for (shape, axis) in [
+            (&[2, 3, 37][..], 2),
+            (&[2, 37, 19], 1),
+            (&[2, 5, 3, 4], 2),
+            (&[3, 7], 0),
+            (&[40], 0),
+            (&[3, 197], 1),
+            (&[2, 400], 1),
+        ] {
             for log in [false, true] {
                 let mut b = testing::GraphBuilder::new("softmax", Phase::Infer);
                 let x = b.input(crate::tensor::Shape::new(shape));
