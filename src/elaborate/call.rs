@@ -721,10 +721,15 @@ impl Elaborator<'_> {
         self.report.add(super::with_calls(diagnostic, &sharing.calls));
     }
 
-    /// Gives the last node of each labelled block or call its label, unless another node has it.
+    /// Gives the last node of each labelled block or call its label, unless another node has it. A label in a module that is
+    /// called several times without one is that of the first call's node.
     pub(super) fn name_results(&mut self) {
-        let mut taken: HashSet<String> =
-            self.graph.order().iter().filter_map(|&n| self.graph.node(n).name.clone()).collect();
+        let mut taken: HashSet<String> = HashSet::new();
+        for id in self.graph.order() {
+            if self.graph.node(id).name.as_ref().is_some_and(|name| !taken.insert(name.clone())) {
+                self.graph.set_name(id, None);
+            }
+        }
         for (node, name) in std::mem::take(&mut self.results) {
             if self.graph.node(node).name.is_none() && taken.insert(name.clone()) {
                 self.graph.set_name(node, Some(name));

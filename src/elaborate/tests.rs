@@ -398,6 +398,17 @@ fn the_language_document_lists_all_layers() {
     assert_eq!(language_document(), expected);
 }
 
+/// A label in a module is given again by each call that has none: it names the first call's node.
+#[test]
+fn labels_of_modules_called_again_name_one_node() {
+    let text =
+        "netc 1\nmodule m { a: relu  sigmoid  add(a) }\nmodel x {\ninput x: f32[1, 4, 4, 4]\nm\nm\noutput y\n}\n";
+    let graph = elaborate_text(text, &Options::default()).unwrap().graph;
+    crate::ir::verify(&graph).unwrap();
+    let named = graph.order().into_iter().filter(|&id| graph.node(id).name.as_deref() == Some("a"));
+    assert_eq!(named.count(), 1);
+}
+
 /// Each layer shares what the one before it shares: none goes through all names again.
 #[test]
 fn long_chains_of_shared_weights_take_no_time_by_their_square() {

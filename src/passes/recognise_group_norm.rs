@@ -7,11 +7,14 @@
 //! %y = channel_affine %c, @w, @b
 //! ```
 //!
-//! Legal when: the groups are of whole channels, the instance normalisation has no weights, and nobody else reads the
-//! values between; the last operation is there or is not. Numerics: exact. Order: behind `cse`, beside the other passes
-//! that recognise what is written out, and before `fold_batch_norm`, which moves factors of channels.
+//! Legal when: the groups are of whole channels, which one reshape makes or several in a row, the instance normalisation has
+//! no weights, and nobody else reads the values between; the last operation is there or is not. Numerics: exact. Order:
+//! behind `cse`, beside the other passes that recognise what is written out, and before `fold_batch_norm`, which moves
+//! factors of channels.
 
-use super::pattern::is_closed;
+use std::collections::HashSet;
+
+use super::pattern::{in_order, is_closed};
 use crate::ir::{Editor, NodeId};
 use crate::ops::{GroupNorm, InstanceNorm, Op};
 
@@ -25,19 +28,30 @@ pub(crate) fn run(e: &mut Editor) {
 }
 
 fn recognise(e: &mut Editor, last: NodeId) -> Option<()> {
-    let Op::Reshape(_) = e.node(last).op()? else { return None };
-    let norm = e.operands(last)[0];
+    let shape = e.node(last).shape.clone();
+    let reshaped = |id: NodeId| matches!(e.node(id).op(), Some(Op::Reshape(_))).then(|| e.operands(id)[0]);
+    let mut inside = HashSet::new();
+    let mut norm = reshaped(last)?;
+    // Of values of another rank than images, several are one behind the other.
+    while let Some(before) = reshaped(norm) {
+        inside.insert(norm);
+        norm = before;
+    }
     let &Op::InstanceNorm(InstanceNorm { eps, affine: false }) = e.node(norm).op()? else { return None };
+    inside.insert(norm);
     let grouped = e.operands(norm)[0];
-    let Op::Reshape(_) = e.node(grouped).op()? else { return None };
-    let x = e.operands(grouped)[0];
-    let (shape, groups) = (e.node(x).shape.clone(), e.node(grouped).shape[1]);
-    let fits = shape == e.node(last).shape && shape.rank() == 4 && shape[0] == e.node(grouped).shape[0];
-    if !fits || shape[1] % groups != 0 || !is_closed(e, &[norm, grouped].into(), last) {
+    let mut x = grouped;
+    while x == grouped || e.node(x).shape != shape {
+        inside.insert(x);
+        x = reshaped(x)?;
+    }
+    let groups = e.node(grouped).shape[1];
+    let fits = shape.rank() == 4 && shape[0] == e.node(grouped).shape[0] && shape[1] % groups == 0;
+    if !fits || !is_closed(e, &inside, last) {
         return None;
     }
     let message = format!("wrote the operations up to {} as group_norm", e.describe(last));
-    let locations = e.locations(&[grouped, norm, last]);
+    let locations = e.locations(&in_order(&inside, last));
     e.rewrite(last, GroupNorm { groups, eps, affine: false }, &[x], vec![]);
     e.remark(message, locations);
     Some(())

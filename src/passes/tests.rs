@@ -278,6 +278,24 @@ pass_test!(
      output y = %y"
 );
 
+// As PyTorch exports it, by way of values of three axes; groups that are no channels of the same images.
+pass_test!(
+    recognise_group_norm_of_several_reshapes,
+    "recognise_group_norm",
+    "2,8,3,3",
+    "%a = reshape %x { shape=[0,4,-1] } : f32[2,4,18]   // g.net:3
+     %b = reshape %a { shape=[0,4,1,18] } : f32[2,4,1,18]
+     %c = instance_norm %b { eps=0.001 } : f32[2,4,1,18]   // g.net:5
+     %d = reshape %c { shape=[0,4,18] } : f32[2,4,18]
+     %e = reshape %d { shape=[0,8,3,3] } : f32[2,8,3,3]
+     %f = channel_affine %e, @f.weight, @f.bias : f32[2,8,3,3]   // g.net:8
+     %g = reshape %f { shape=[1,8,18] } : f32[1,8,18]
+     %h = reshape %g { shape=[0,8,1,18] } : f32[1,8,1,18]
+     %i = instance_norm %h { eps=0.001 } : f32[1,8,1,18]
+     %y = reshape %i { shape=[2,8,3,3] } : f32[2,8,3,3]
+     output y = %y"
+);
+
 proptest! {
     /// Any two geometries: what is merged gives the same numbers, and what lies within the other window is merged.
     #[test]
@@ -458,6 +476,26 @@ pass_test!(
      output other_value = %other_value
      output other_reader = %other_reader
      output read = %read"
+);
+
+// The division by 6 behind the product, as part of another factor, and where the shifted value has another reader.
+pass_test!(
+    recognise_gate_written_out,
+    "recognise_gate",
+    "1,4,3,3",
+    "%s = activation %x { kind=scale(1.0,3.0) } : f32[1,4,3,3]   // g.net:3
+     %c = activation %s { kind=clip(0.0,6.0) } : f32[1,4,3,3]
+     %m = binary %x, %c { kind=mul } : f32[1,4,3,3]   // g.net:5
+     %a = activation %m { kind=scale(0.16666667,0.0) } : f32[1,4,3,3]   // g.net:6
+     %t = activation %a { kind=scale(1.0,3.0) } : f32[1,4,3,3]
+     %d = activation %t { kind=clip(0.0,6.0) } : f32[1,4,3,3]
+     %n = binary %d, %a { kind=mul } : f32[1,4,3,3]   // g.net:9
+     %b = activation %n { kind=scale(0.08,0.5) } : f32[1,4,3,3]
+     %u = activation %b { kind=scale(1.0,3.0) } : f32[1,4,3,3]
+     %e = activation %u { kind=clip(0.0,6.0) } : f32[1,4,3,3]
+     %y = binary %b, %e { kind=mul } : f32[1,4,3,3]
+     output y = %y
+     output u = %u"
 );
 
 pass_test!(

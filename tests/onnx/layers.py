@@ -399,6 +399,9 @@ def signals():
     for mode, pads in (("reflect", [0, 2, 0, 1]), ("edge", [0, 3, 0, 2]), ("wrap", [0, 3, 0, 2])):
         yield made(f"pad_rows_{mode}", [node("Pad", ["x", "pads"], ["y"], mode=mode)], {"x": numbers(2, 5)},
                    {"pads": np.int64(pads)}, opset=19)  # fmt: skip
+    for name, attributes in {"channels": dict(axes=[1]), "pixels": dict(axes=[2, 3], keepdims=0), "all": {}}.items():
+        nodes = [node("ReduceProd", ["x"], ["y"], **attributes)]
+        yield made(f"product_of_{name}", nodes, {"x": numbers(2, 5, 3, 4)})
 
 
 def main():

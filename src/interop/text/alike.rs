@@ -1,10 +1,10 @@
 //! When statements are alike: the same layers on the same values, whatever their sizes are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::parts::{NAMES, Part, Slot, nodes};
+use super::parts::{NAMES, Part, Slot, nodes, weights_from};
 use super::structure::Join;
-use crate::ir::NodeId;
+use crate::ir::{Graph, NodeId};
 use crate::ops::layer::Value;
 
 /// Equal for statements that are the same but for sizes and for residuals' skips. `entry` is the value that they work on.
@@ -33,6 +33,29 @@ pub(crate) fn exact(part: &Part) -> String {
         Part::Layer { layer, args, .. } => format!("{layer}{args:?}"),
         _ => String::new(),
     }
+}
+
+/// Those of alike scopes that may be uses of one module: with weights of their own, or with all weights of one that has.
+/// What has only some of another's weights no call can say.
+pub(crate) fn same_weights<'p, T: Copy>(members: Vec<T>, parts: impl Fn(T) -> &'p [Part], graph: &Graph) -> Vec<T> {
+    let of = |member: T| {
+        let mut weights = vec![];
+        weights_from(parts(member), graph, &mut weights);
+        let own: HashSet<NodeId> = weights.iter().map(|(node, _)| *node).collect();
+        // What is shared within is the same in every use.
+        weights.retain(|(_, shares)| shares.is_none_or(|other| !own.contains(&other)));
+        weights
+    };
+    let all: Vec<Vec<(NodeId, Option<NodeId>)>> = members.iter().map(|&m| of(m)).collect();
+    let is_own = |weights: &[(NodeId, Option<NodeId>)]| weights.iter().all(|(_, shares)| shares.is_none());
+    let nodes = |weights: &[(NodeId, Option<NodeId>)]| weights.iter().map(|(node, _)| *node).collect::<Vec<_>>();
+    let holders: HashSet<Vec<NodeId>> = all.iter().filter(|w| is_own(w)).map(|w| nodes(w)).collect();
+    let read = |weights: &[(NodeId, Option<NodeId>)]| weights.iter().map(|(_, shares)| *shares).collect();
+    let fits = |weights: &[(NodeId, Option<NodeId>)]| {
+        let others: Option<Vec<NodeId>> = read(weights);
+        is_own(weights) || others.is_some_and(|others| holders.contains(&others))
+    };
+    members.into_iter().zip(&all).filter(|(_, weights)| fits(weights)).map(|(member, _)| member).collect()
 }
 
 /// What a key tells.
@@ -79,25 +102,32 @@ impl Key {
         self.text.push(':');
     }
 
+    /// Whose weights a statement has, where these are within. Whether others outside fit is for [`same_weights`] to say.
+    fn shared(&mut self, shares: Option<NodeId>) {
+        if self.detail != Detail::Loose
+            && let Some(place) = shares.and_then(|other| self.places.get(&other))
+        {
+            self.text += &format!("shares @{place}");
+        }
+    }
+
     fn part(&mut self, part: &Part) {
         match part {
-            Part::Layer { label, layer, args, operands, shares, node } => {
+            Part::Layer { label, layer, args, operands, shares, .. } => {
                 self.label(label);
                 self.text += layer;
                 self.text.push('(');
                 args.iter().for_each(|(name, slot)| self.argument(name, slot));
                 operands.iter().for_each(|slot| self.reference(slot));
                 self.text.push(')');
-                // A module's body cannot name a layer outside of it.
-                if shares.is_some() {
-                    self.text += &format!("shares {}", node.index());
-                }
+                self.shared(*shares);
             }
-            Part::Call { label, module, args, .. } => {
+            Part::Call { label, module, args, shares, .. } => {
                 self.label(label);
                 self.text += &format!("#{module}(");
                 args.iter().for_each(|(name, slot)| self.argument(name, slot));
                 self.text.push(')');
+                self.shared(*shares);
             }
             Part::Join { kind: Join::Residual, branches, entry, .. } => {
                 self.text += "residual";

@@ -91,13 +91,16 @@ pub fn write(graph: &Graph, about: &str, open: &[NodeId]) -> Result<Written, NoT
     let mut prepared = graph.clone();
     prepare::prepare(&mut prepared);
     let graph = &prepared;
-    let labels = scopes::Labels::of(graph);
-    let blocks = scopes::group(structure::block(graph), &[], 0, &labels, graph);
+    let block = structure::block(graph);
+    let labels = scopes::Labels::of(&block, graph);
+    let blocks = scopes::group(block, &[], 0, &labels, graph);
     let entry = *graph.inputs().last().expect("networks have an input");
     let mut parts = parts::of_block(&blocks, entry, 0, &labels, graph)?;
     parts::note_shared(&mut parts, graph);
+    let mut shared = HashMap::new();
+    parts::shared(&parts, &mut shared);
     let lifted = modules::lift(parts, graph, &graph.made_up);
-    let weights = weight_names(graph, &lifted.body);
+    let weights = weight_names(graph, &lifted.body, &shared);
     let budgets = budgets(graph, &weights, open);
     let text = print::file(&lifted, graph, about, &budgets, open);
     let text = crate::syntax::format(&text).map_err(|errors| malformed(&errors))?;
@@ -148,11 +151,10 @@ fn params(graph: &Graph, weights: &[NamedWeight]) -> u64 {
     own.map(|w| graph.weights.get(w.weight)).filter(|w| w.learnable).map(|w| w.shape.elements() as u64).sum()
 }
 
-fn weight_names(graph: &Graph, body: &[parts::Part]) -> Vec<NamedWeight> {
+/// `shared` are the layers that have the weights of others, and these.
+fn weight_names(graph: &Graph, body: &[parts::Part], shared: &HashMap<NodeId, NodeId>) -> Vec<NamedWeight> {
     let mut labels = HashMap::new();
     parts::weight_labels(body, "", &mut labels);
-    let mut shared = HashMap::new();
-    parts::shared(body, &mut shared);
     let mut names = vec![];
     for id in graph.order() {
         let node = graph.node(id);

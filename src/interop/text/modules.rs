@@ -2,15 +2,16 @@
 //!
 //! Scopes that hold the same statements but for some sizes are uses of one module. What differs
 //! between them is a parameter, or an expression of parameters and of `in.channels`; a skip that
-//! some residuals have and others do not stands in an `if`. The innermost scopes come first, so that
-//! modules are made of modules. Scopes that stand alone vanish.
+//! some residuals have and others do not stands in an `if`. A use has weights of its own, or all those of one that has, which
+//! it then says it `shares`. The innermost scopes come first, so that modules are made of modules. Scopes that stand alone
+//! vanish.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::alike::{exact, key, skip_key};
+use super::alike::{exact, key, same_weights, skip_key};
 use super::naming;
 use super::parameters::{self, Instance, Parameter};
-use super::parts::{Found, Named, Part, Slot, nodes, references, within};
+use super::parts::{Found, Named, Part, Slot, nodes, references, weights_from, within};
 use super::repeats::Repeats;
 use crate::ir::{Graph, NodeId};
 use crate::ops::layer::Value;
@@ -64,7 +65,7 @@ fn lift_scopes(lifted: &mut Lifted, graph: &Graph) {
         raise(&mut lifted.body, &mut raised.into_iter());
         let mut innermost = vec![];
         collect(&lifted.body, &mut innermost);
-        let uses = classify(&innermost, &read);
+        let uses = classify(&innermost, &read, graph);
         let mut calls: Vec<Option<Use>> = innermost.iter().map(|_| None).collect();
         for members in uses {
             let scopes: Vec<&Scope> = members.iter().map(|&m| &innermost[m]).collect();
@@ -72,8 +73,9 @@ fn lift_scopes(lifted: &mut Lifted, graph: &Graph) {
             lifted.modules.push(module);
             let id = lifted.modules.len() - 1;
             for (member, args) in members.into_iter().zip(made) {
-                calls[member] =
-                    Some(Use { module: id, args, inner: inner_labels(&innermost[member], &lifted.modules[id]) });
+                let inner = inner_labels(&innermost[member], &lifted.modules[id]);
+                let shares = shares(innermost[member].parts, graph);
+                calls[member] = Some(Use { module: id, args, inner, shares });
             }
         }
         drop(innermost);
@@ -189,6 +191,14 @@ struct Use {
     module: usize,
     args: Vec<(String, Slot)>,
     inner: Vec<(NodeId, String)>,
+    shares: Option<NodeId>,
+}
+
+/// Whose weights all layers of a scope have, by the first of those.
+fn shares(parts: &[Part], graph: &Graph) -> Option<NodeId> {
+    let mut weights = vec![];
+    weights_from(parts, graph, &mut weights);
+    weights.first().and_then(|(_, shares)| *shares)
 }
 
 /// An innermost scope.
@@ -226,9 +236,9 @@ fn replace(parts: Vec<Part>, calls: &mut impl Iterator<Item = Option<Use>>) -> V
     for mut part in parts {
         match part {
             Part::Scope { label, parts, found, .. } if !has_scope(&parts) => match calls.next().flatten() {
-                Some(Use { module, args, inner }) => {
+                Some(Use { module, args, inner, shares }) => {
                     let node = parts.iter().rev().find_map(Part::node).expect("a scope computes something");
-                    out.push(Part::Call { label, module, args, node, inner });
+                    out.push(Part::Call { label, module, args, node, inner, shares });
                 }
                 None => out.extend(dissolved(parts, &label, found)),
             },
@@ -332,7 +342,7 @@ fn prefix(parts: &mut [Part], scope: &[String]) {
 // ---- What is alike -----------------------------------------------------------------------------
 
 /// The scopes that are to be uses of one module, those of each module together.
-fn classify(scopes: &[Scope], read: &HashMap<NodeId, usize>) -> Vec<Vec<usize>> {
+fn classify(scopes: &[Scope], read: &HashMap<NodeId, usize>, graph: &Graph) -> Vec<Vec<usize>> {
     let mut classes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     let mut first_of: HashMap<String, usize> = HashMap::new();
     for (i, scope) in scopes.iter().enumerate() {
@@ -342,6 +352,7 @@ fn classify(scopes: &[Scope], read: &HashMap<NodeId, usize>) -> Vec<Vec<usize>> 
         }
     }
     let alike = classes.into_values().flat_map(|members| by_skip(members, scopes));
+    let alike = alike.map(|members| same_weights(members, |m| scopes[m].parts, graph));
     alike.filter(|members| members.len() > 1).collect()
 }
 

@@ -38,6 +38,8 @@ pub(crate) enum Part {
         node: NodeId,
         /// Nodes with weights, and their labels below the call's.
         inner: Vec<(NodeId, String)>,
+        /// The layer that the first of these has its weights from, where all have theirs from those of one other call.
+        shares: Option<NodeId>,
     },
     Join {
         /// What the labels of all layers within begin with, where the text says it once.
@@ -150,6 +152,17 @@ pub(crate) fn shared(parts: &[Part], found: &mut HashMap<NodeId, NodeId>) {
         match part {
             Part::Layer { node, shares: Some(other), .. } => drop(found.insert(*node, *other)),
             _ => part.blocks().into_iter().for_each(|block| shared(block, found)),
+        }
+    }
+}
+
+/// The layers and calls with weights, by their first node, and whose weights they have, in the order of the text.
+pub(crate) fn weights_from(parts: &[Part], graph: &Graph, found: &mut Vec<(NodeId, Option<NodeId>)>) {
+    for part in parts {
+        match part {
+            Part::Layer { node, shares, .. } if !graph.parameters(*node).is_empty() => found.push((*node, *shares)),
+            Part::Call { inner, shares, .. } => found.extend(inner.first().map(|(node, _)| (*node, *shares))),
+            _ => part.blocks().into_iter().for_each(|block| weights_from(block, graph, found)),
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct Printer<'p> {
     open: &'p [NodeId],
     modules: &'p [Module],
     text: String,
-    /// The full labels of layers with weights.
+    /// The labels of layers with weights in the body at hand, in full.
     weights: HashMap<NodeId, String>,
     /// Labels by which the body at hand names values.
     labels: HashMap<NodeId, String>,
@@ -39,9 +39,7 @@ pub(crate) struct Printer<'p> {
 /// The whole text: header, modules, model.
 pub(crate) fn file(lifted: &Lifted, graph: &Graph, about: &str, budgets: &[(&str, u64)], open: &[NodeId]) -> String {
     let text = "netc 1\n\n".into();
-    let mut weights = HashMap::new();
-    parts::weight_labels(&lifted.body, "", &mut weights);
-    let (modules, labels) = (&lifted.modules, HashMap::new());
+    let (modules, weights, labels) = (&lifted.modules, HashMap::new(), HashMap::new());
     let mut printer = Printer { graph, open, modules, text, weights, labels, entry: None, heads: HashMap::new() };
     for module in &lifted.modules {
         printer.module(module);
@@ -109,6 +107,8 @@ impl Printer<'_> {
         entry: Option<NodeId>,
         inputs: HashMap<NodeId, String>,
     ) -> Vec<Part> {
+        self.weights.clear();
+        parts::weight_labels(&body, "", &mut self.weights);
         let mut read = HashMap::new();
         references(&body, entry, &mut read);
         let mut taken: HashSet<String> = inputs.values().cloned().collect();
@@ -265,13 +265,11 @@ impl Printer<'_> {
     fn statement(&self, part: &Part) -> String {
         match part {
             Part::Layer { label, layer, args, operands, shares, node } => {
-                let shares =
-                    shares.map_or(String::new(), |other| format!(" shares {}", words::shared(&self.weights[&other])));
-                let statement = format!("{}{shares}", self.layer(row(layer), args, operands));
+                let statement = self.layer(row(layer), args, operands) + &self.shares(*shares, &[]);
                 self.within_label(label, *node, &statement)
             }
-            Part::Call { label, module, args, node, .. } => {
-                let call = self.call(*module, args);
+            Part::Call { label, module, args, node, inner, shares } => {
+                let call = self.call(*module, args) + &self.shares(*shares, inner);
                 if self.is_needed(part) { self.within_label(label, *node, &call) } else { call }
             }
             Part::From(slot) => format!("from({})", self.slot(slot)),
@@ -281,6 +279,15 @@ impl Printer<'_> {
             }
             Part::Join { .. } | Part::Scope { .. } => unreachable!("blocks are no single statements"),
         }
+    }
+
+    /// Whose weights a statement has. Those of a call are called as the same in the other, below that one's label. What the
+    /// body at hand does not hold, each use of a module says for itself.
+    fn shares(&self, other: Option<NodeId>, inner: &[(NodeId, String)]) -> String {
+        let Some(label) = other.and_then(|other| self.weights.get(&other)) else { return String::new() };
+        let below = inner.first().map_or("", |(_, label)| label);
+        let around = label.strip_suffix(below).map_or(label.as_str(), |around| around.trim_end_matches('.'));
+        format!(" shares {}", words::shared(around))
     }
 
     /// Whether a call's label names weights, or a value that is read.
@@ -338,7 +345,7 @@ impl Printer<'_> {
     /// How many calls at the start are equal but for a number in their labels that counts up, or but for labels that they
     /// get.
     fn run_length(&self, parts: &[Part]) -> usize {
-        let Some(Part::Call { label, module, args, .. }) = parts.first() else { return 0 };
+        let Some(Part::Call { label, module, args, shares, .. }) = parts.first() else { return 0 };
         // Within the loop, `in` would be the value before each turn.
         if args.iter().any(|(_, slot)| matches!(slot, Slot::Text(text) if text.contains("in."))) {
             return 0;
@@ -348,7 +355,7 @@ impl Printer<'_> {
             return 0;
         }
         let follows = |(i, part): &(usize, &Part)| {
-            let Part::Call { label: l, module: m, args: a, node, .. } = part else { return false };
+            let Part::Call { label: l, module: m, args: a, node, shares: s, .. } = part else { return false };
             let continues = match (&first, counted(l)) {
                 (Some((scope, first)), Some((other, number))) => other == *scope && number == first + *i as u64,
                 // A value that is named needs a label of its own.
@@ -356,15 +363,17 @@ impl Printer<'_> {
                 _ => false,
             };
             let same = |(a, b): (&(String, Slot), &(String, Slot))| a == b || parts::NAMES.contains(&a.0.as_str());
-            m == module && args.iter().zip(a).all(same) && continues
+            m == module && s == shares && args.iter().zip(a).all(same) && continues
         };
         parts.iter().enumerate().take_while(|p| follows(p)).count()
     }
 
     fn run(&mut self, parts: &[Part]) {
-        let Part::Call { label, module, args, .. } = &parts[0] else { unreachable!("runs are of calls") };
+        let Part::Call { label, module, args, inner, shares, .. } = &parts[0] else {
+            unreachable!("runs are of calls")
+        };
         let Some((scope, first)) = counted(label) else { return self.run_of_names(parts) };
-        let call = self.call(*module, args);
+        let call = self.call(*module, args) + &self.shares(*shares, inner);
         let has_labels = parts.iter().any(|p| self.is_needed(p));
         let first = if has_labels { first } else { 0 };
         let pattern = format!("{scope}{{i}}");

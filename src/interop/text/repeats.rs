@@ -12,11 +12,11 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::alike::{token, unlabelled_key};
+use super::alike::{same_weights, token, unlabelled_key};
 use super::modules::{Module, Scope, is_closed, strip};
 use super::naming::{labels_of, shared_beginning};
 use super::parameters::{self, Instance};
-use super::parts::{Found, NAME, NAMES, Named, Part, Slot, nodes, references, weight_labels};
+use super::parts::{Found, NAME, NAMES, Named, Part, Slot, nodes, references, weight_labels, weights_from};
 use super::structure::Join;
 use crate::interop::free_number;
 use crate::ir::{Graph, NodeId};
@@ -182,7 +182,9 @@ impl<'g> Repeats<'g> {
             }
             class.push(site);
         }
-        order.into_iter().map(|key| classes.remove(&key).expect("noted above")).collect()
+        let classes = order.into_iter().map(|key| classes.remove(&key).expect("noted above"));
+        let parts = |site: Site| all[site.block].scope(site).parts;
+        classes.map(|sites| same_weights(sites, parts, self.graph)).filter(|sites| !sites.is_empty()).collect()
     }
 
     /// The statements in a row that save the most lines where they are one.
@@ -232,6 +234,9 @@ impl<'g> Repeats<'g> {
             windows.iter().map(|w| self.with_new_labels(w, modules)).collect()
         } else if let Some(scopes) = by_scope(&windows).or_else(|| by_only_label(&windows, &names)) {
             scopes
+        } else if windows.iter().any(|w| self.reads_others(w.parts)) {
+            // Only a call with a label can have the weights of another.
+            return None;
         } else {
             let scopes = by_names(&windows, &names)?;
             let given: Vec<String> = scopes.iter().flat_map(given_names).collect();
@@ -244,6 +249,13 @@ impl<'g> Repeats<'g> {
             scopes
         };
         Some(class.sites.iter().copied().zip(scopes).collect())
+    }
+
+    /// Whether some statement has the weights of another.
+    fn reads_others(&self, parts: &[Part]) -> bool {
+        let mut weights = vec![];
+        weights_from(parts, self.graph, &mut weights);
+        weights.iter().any(|(_, shares)| shares.is_some())
     }
 
     /// A scope of layers whose labels nobody chose: these get names by kind and number.
@@ -575,7 +587,7 @@ fn by_only_label(windows: &[Scope], names: &[Vec<String>]) -> Option<Vec<Part>> 
         let mut read = HashMap::new();
         references(&parts, Some(window.entry), &mut read);
         for part in &mut parts {
-            if let Part::Layer { label, node, shares: None, .. } = part
+            if let Part::Layer { label, node, .. } = part
                 && !label.is_empty()
                 && !read.contains_key(node)
             {

@@ -4,7 +4,7 @@
 //! holds neighbouring statements of a block, those without weights in between, and the activation
 //! behind them. Which scopes become modules is for [`super::modules`] to say; all others vanish.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::structure::{Block, Item};
 use super::words;
@@ -26,7 +26,7 @@ impl Labels {
     /// would put a dot in their place, and weights would no longer be found by them. So do names that nobody chose, which tell
     /// nothing. What rounds a value to a grid belongs where the value does: the end of its name is part of what it is called
     /// there.
-    pub(crate) fn of(graph: &Graph) -> Self {
+    pub(crate) fn of(block: &Block, graph: &Graph) -> Self {
         let nodes: Vec<NodeId> = graph.order();
         let names = |id: &NodeId| graph.node(*id).name.clone().unwrap_or_default();
         let weighted: HashMap<NodeId, bool> = nodes.iter().map(|&n| (n, !graph.parameters(n).is_empty())).collect();
@@ -52,6 +52,7 @@ impl Labels {
             name => words::shortened(&name, &mut taken),
         };
         let mut parts: HashMap<NodeId, Vec<String>> = nodes.iter().map(|n| (*n, cut(short(n)))).collect();
+        name_uses(&mut parts, block, graph);
         set_apart(&mut parts, &weighted, graph);
         Self { parts, weighted }
     }
@@ -63,6 +64,92 @@ impl Labels {
     pub(crate) fn is_weighted(&self, node: NodeId) -> bool {
         self.weighted[&node]
     }
+}
+
+/// What has the weights of another layer was given that one's name and a number. In the order of the text the first gets the
+/// name alone, since weights are called by it, and the number goes to the widest scope all of which is used again:
+/// `head.0`, `head.2`, `head_2.0`, `head_2.2` for `head.0_2`, `head.2_2`, `head.0`, `head.2`.
+fn name_uses(parts: &mut HashMap<NodeId, Vec<String>>, block: &Block, graph: &Graph) {
+    let mut order = vec![];
+    block.items.iter().for_each(|item| gather(item, &mut order));
+    order.retain(|&n| !graph.parameters(n).is_empty());
+    let mut classes: HashMap<_, Vec<NodeId>> = HashMap::new();
+    order.iter().for_each(|&n| classes.entry((op_name(graph, n), graph.parameters(n))).or_default().push(n));
+    let mut uses: BTreeMap<Vec<String>, (Vec<NodeId>, Vec<Vec<String>>)> = BTreeMap::new();
+    for class in classes.values().filter(|class| class.len() > 1) {
+        let names: HashSet<&Vec<String>> = class.iter().map(|n| &parts[n]).collect();
+        for &node in class {
+            let (name, base) = (&parts[&node], without_number(&parts[&node]).filter(|base| names.contains(base)));
+            let (nodes, numbered) = uses.entry(base.clone().unwrap_or_else(|| name.clone())).or_default();
+            nodes.push(node);
+            numbered.extend(base.map(|_| name.clone()));
+        }
+    }
+    uses.retain(|_, (nodes, _)| nodes.len() > 1);
+    for (base, (nodes, _)) in &uses {
+        nodes.iter().for_each(|&n| drop(parts.insert(n, base.clone())));
+    }
+    let mut scopes: HashMap<&[String], Vec<&Vec<String>>> = HashMap::new();
+    for node in order.iter().filter(|_| !uses.is_empty()) {
+        let label = &parts[node];
+        (1..=label.len()).for_each(|end| scopes.entry(&label[..end]).or_default().push(label));
+    }
+    let repeats: HashMap<&[String], usize> = scopes.iter().map(|(scope, labels)| (*scope, turns(labels))).collect();
+    let mut taken: HashSet<Vec<String>> = scopes.keys().map(|scope| scope.to_vec()).collect();
+    let mut again: HashMap<(&[String], usize), Vec<String>> = HashMap::new();
+    let mut renamed = vec![];
+    for (base, (nodes, numbered)) in &mut uses {
+        numbered.sort_unstable_by_key(|name| (name.last().map_or(0, String::len), name.clone()));
+        let scope = (1..base.len()).map(|end| &base[..end]).find(|scope| repeats[scope] == nodes.len());
+        for (turn, &node) in nodes.iter().enumerate().skip(1) {
+            let label = match (scope, numbered.get(turn - 1)) {
+                (None, None) => continue,
+                (None, Some(name)) => name.clone(),
+                (Some(scope), _) => {
+                    let name = again.entry((scope, turn)).or_insert_with(|| with_number(scope, turn + 1, &mut taken));
+                    [name.as_slice(), &base[scope.len()..]].concat()
+                }
+            };
+            renamed.push((node, label));
+        }
+    }
+    // What has no weights is called by the scope alone, whichever use it is in: its neighbours know.
+    let repeated: HashSet<Vec<String>> = again.into_keys().map(|(scope, _)| scope.to_vec()).collect();
+    parts.extend(renamed);
+    let has_weights: HashSet<NodeId> = order.into_iter().collect();
+    for (_, label) in parts.iter_mut().filter(|(node, _)| !has_weights.contains(node)) {
+        if (1..=label.len()).any(|end| repeated.contains(&label[..end])) {
+            label.drain(..label.len() - 1);
+        }
+    }
+}
+
+/// How often all that is in a list comes again, in the same order; 1 where it does not.
+fn turns(labels: &[&Vec<String>]) -> usize {
+    let count = labels.iter().filter(|label| **label == labels[0]).count();
+    let length = labels.len() / count;
+    let comes_again = labels.len() % count == 0 && labels.iter().zip(&labels[length..]).all(|(a, b)| a == b);
+    if comes_again { count } else { 1 }
+}
+
+/// A name with the number of a use behind it, or with a higher one.
+fn with_number(name: &[String], number: usize, taken: &mut HashSet<Vec<String>>) -> Vec<String> {
+    let (last, scope) = name.split_last().expect("names have parts");
+    let numbered = |n: usize| [scope, &[format!("{last}_{n}")]].concat();
+    let free = (number..).map(numbered).find(|name| taken.insert(name.clone()));
+    free.expect("numbers do not end")
+}
+
+fn op_name(graph: &Graph, node: NodeId) -> &'static str {
+    graph.node(node).op().map_or("", Op::name)
+}
+
+/// A name without a use's number behind it.
+fn without_number(name: &[String]) -> Option<Vec<String>> {
+    let (last, scope) = name.split_last()?;
+    let (own, number) = last.rsplit_once('_')?;
+    let is_number = !own.is_empty() && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| [scope, &[own.to_string()]].concat())
 }
 
 /// A name without what says that it is of a grid.

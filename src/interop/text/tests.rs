@@ -360,6 +360,65 @@ fn shared_weights_stay_shared() {
     assert_eq!(again.total_params(), graph.total_params());
 }
 
+/// A head that is used on all levels of a pyramid, the last level first: named as importing does, by the weights and a
+/// number for each further use. Its batch norms, where each level has its own, keep layers from being one module.
+#[test]
+fn heads_with_shared_weights_are_one_module() {
+    let level = |number: usize, norm: bool| {
+        let label = |layer: &str| if number == 1 { layer.to_string() } else { format!("{layer}_{number}") };
+        let shares = |layer: &str| if number == 3 { String::new() } else { format!("shares {layer}_3") };
+        let norm = if norm { format!("bns.{number}: batch_norm ") } else { String::new() };
+        format!(
+            "from(p{number}) {}: conv(8, 3, pad = 1) {} {norm}relu {}: conv(8, 3, pad = 1) {} relu {}: conv(4, 1) {} output y{number}\n",
+            label("head.0"),
+            shares("head.0"),
+            label("head.2"),
+            shares("head.2"),
+            label("head.out"),
+            shares("head.out"),
+        )
+    };
+    for (name, norm) in [("shared_head", false), ("shared_convolutions", true)] {
+        let pyramid: String = (1..=3).map(|i| format!("p{i}: conv(8, 3, stride = 2, pad = 1)\n")).collect();
+        let levels: String = [3, 1, 2].map(|number| level(number, norm)).concat();
+        let text = format!("netc 1\nmodel m {{\ninput x: f32[1, 3, 32, 32]\n{pyramid}{levels}}}\n");
+        insta::assert_snapshot!(name, round_trip(&elaborated("text", &text, None, 1)));
+    }
+}
+
+/// A block that is applied again and again, two branches of one network, and blocks within a head that is used twice.
+#[test]
+fn modules_called_again_share_weights() {
+    let block = |turn: &str, shares: bool| {
+        let of = |layer: &str| if shares { format!("shares b.{layer}") } else { String::new() };
+        let [a, n, c] = ["conv1", "bn1", "conv2"].map(|layer| format!("b.{layer}{turn}"));
+        format!(
+            "residual {{ {a}: conv(8, 3, pad = 1, bias = false) {} {n}: batch_norm {} relu {c}: conv(8, 3, pad = 1) {} }} relu\n",
+            of("conv1"),
+            of("bn1"),
+            of("conv2")
+        )
+    };
+    let turns: String = (1..=5).map(|i| block(&if i == 1 { String::new() } else { format!("_{i}") }, i > 1)).collect();
+    let recurrent = format!("netc 1\nmodel m {{\ninput x: f32[1, 8, 8, 8]\n{turns}output y\n}}\n");
+    insta::assert_snapshot!("recurrent_block", round_trip(&elaborated("text", &recurrent, None, 1)));
+    let body = |name: &str, of: &str| {
+        let conv = |at: &str| {
+            let shares = if of.is_empty() { String::new() } else { format!("shares {of}.{at}") };
+            format!("{name}.{at}: conv(8, 3, pad = 1) {shares}")
+        };
+        let block = |at: &str| {
+            format!("residual {{ {} relu {} }}\n", conv(&format!("{at}.conv1")), conv(&format!("{at}.conv2")))
+        };
+        format!("{}{}{}\n", block("0"), block("1"), conv("out"))
+    };
+    let sides =
+        format!("from(a)\n{}left: identity\nfrom(b)\n{}sub(left)\noutput y\n", body("head", ""), body("other", "head"));
+    let inputs = "input a: f32[1, 8, 8, 8]\ninput b: f32[1, 8, 8, 8]\n";
+    let siamese = format!("netc 1\nmodel m {{\n{inputs}{sides}}}\n");
+    insta::assert_snapshot!("siamese", round_trip(&elaborated("text", &siamese, None, 1)));
+}
+
 /// What a model calls its values may be any word of the language, in any place.
 #[test]
 fn values_called_like_words_of_the_language() {

@@ -4,27 +4,13 @@
 //! What they mean is said in ONNX Runtime's `docs/ContribOperators.md`.
 
 use super::elementwise::{activate, join, two_values};
-use super::{conv, layer_norm, linear};
+use super::{Results, conv, layer_norm, linear, one, single};
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::view::View;
 use crate::ops::MatMul;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
-
-type Results = Result<Vec<Value>, String>;
-
-fn one(view: View) -> Results {
-    Ok(vec![Value::Data(view)])
-}
-
-/// The one value that a function gave.
-fn single(results: Vec<Value>) -> Result<View, String> {
-    match results.into_iter().next() {
-        Some(Value::Data(view)) => Ok(view),
-        _ => Err("it has no result".into()),
-    }
-}
 
 /// The activation that a node names, with its parameters.
 fn named(name: &str, parameters: &[f32]) -> Result<Option<Activation>, String> {

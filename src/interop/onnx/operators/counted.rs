@@ -6,6 +6,7 @@
 
 use super::elementwise::{activate, join};
 use super::indices::counted;
+use super::{Results, one};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value, axis};
 use crate::interop::onnx::draft::Draft;
@@ -16,8 +17,6 @@ use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::indices::Reduction;
 use crate::ops::{Compact, CumSum, Gather, Nms, Reshape, ScatterElements, Slice, TopK};
-
-type Results = Result<Vec<Value>, String>;
 
 /// The indices of image, class and box of each box that stays: `[results, 3]`.
 pub(crate) fn non_max_suppression(draft: &mut Draft, call: &Call) -> Results {
@@ -165,10 +164,6 @@ pub(crate) fn unique(draft: &mut Draft, call: &Call) -> Results {
     let places = counted(draft, count, 0, 1)?;
     let [values, first] = [&x, &places].map(|v| compacted(draft, v, &mask));
     Ok([values?, first?].map(Value::Data).to_vec())
-}
-
-fn one(view: View) -> Results {
-    Ok(vec![Value::Data(view)])
 }
 
 /// All elements in a row.

@@ -3,7 +3,7 @@
 //! One node becomes one operation where netc has it: a number times a value is a scale, an array with a number a
 //! channel is [`channels`]' business. What several nodes spell together, such as GELU, passes recognise.
 
-use super::channels;
+use super::{Results, channels, one, single};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
@@ -12,12 +12,6 @@ use crate::interop::onnx::view::View;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::{Activate, Binary, PRelu};
-
-type Results = Result<Vec<Value>, String>;
-
-fn one(view: View) -> Results {
-    Ok(vec![Value::Data(view)])
-}
 
 pub(crate) fn activate(draft: &mut Draft, view: &View, kind: Activation) -> Result<View, String> {
     draft.map(Activate { kind }, view, vec![])
@@ -324,9 +318,8 @@ pub(crate) fn sum(draft: &mut Draft, call: &Call) -> Results {
 }
 
 pub(crate) fn mean(draft: &mut Draft, call: &Call) -> Results {
-    let sum = many(draft, call, BinaryKind::Add)?;
-    let [Value::Data(view)] = sum.as_slice() else { unreachable!("sums give one value") };
-    one(activate(draft, view, Activation::Scale { mul: 1.0 / call.inputs.len() as f32, add: 0.0 })?)
+    let sum = single(many(draft, call, BinaryKind::Add)?)?;
+    one(activate(draft, &sum, Activation::Scale { mul: 1.0 / call.inputs.len() as f32, add: 0.0 })?)
 }
 
 fn many(draft: &mut Draft, call: &Call, kind: BinaryKind) -> Results {

@@ -1,6 +1,7 @@
 //! Operators on indices and truth values: what chooses, looks up, places, ranks and counts.
 
 use super::elementwise::{self, activate};
+use super::{Results, one};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value, axis};
 use crate::interop::onnx::draft::Draft;
@@ -17,14 +18,8 @@ use crate::ops::{
     ArgReduce, CumSum, Gather, GatherElements, GatherNd, IndexSelect, ScatterElements, ScatterNd, TopK, Where,
 };
 
-type Results = Result<Vec<Value>, String>;
-
 /// Known indices up to this many are written into the network's text.
 const MOST_WRITTEN: usize = 4096;
-
-fn one(view: View) -> Results {
-    Ok(vec![Value::Data(view)])
-}
 
 /// A node whose axes are those of an input, in order.
 fn in_order(draft: &mut Draft, call: &Call, index: usize) -> Result<(crate::ir::NodeId, Vec<usize>), String> {

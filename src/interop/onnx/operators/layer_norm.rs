@@ -59,6 +59,24 @@ fn over_channels(
     draft.map(LayerNorm { eps, affine: true, sizes: vec![] }, view, vec![each(scale), bias])
 }
 
+/// What norms over axes are made of.
+pub(super) struct Moments {
+    pub mean: View,
+    /// `x − mean`
+    pub centred: View,
+    /// The mean of the squares of that.
+    pub variance: View,
+}
+
+/// Mean and variance over axes, which stay with size 1.
+pub(super) fn moments(draft: &mut Draft, view: &View, axes: &[usize]) -> Result<Moments, String> {
+    let mean = reduce_axes(draft, view, ReduceKind::Mean, axes)?;
+    let centred = elementwise::join(draft, BinaryKind::Sub, view, &mean)?;
+    let squared = elementwise::join(draft, BinaryKind::Mul, &centred, &centred)?;
+    let variance = reduce_axes(draft, &squared, ReduceKind::Mean, axes)?;
+    Ok(Moments { mean, centred, variance })
+}
+
 /// The norm over any axes, operator by operator; also its mean, and the inverse of its deviation.
 pub(crate) fn arithmetic(
     draft: &mut Draft,
@@ -68,10 +86,7 @@ pub(crate) fn arithmetic(
     scale: &Value,
     bias: Option<&Value>,
 ) -> Result<Vec<Value>, String> {
-    let mean = reduce_axes(draft, view, ReduceKind::Mean, axes)?;
-    let centred = elementwise::join(draft, BinaryKind::Sub, view, &mean)?;
-    let squared = elementwise::join(draft, BinaryKind::Mul, &centred, &centred)?;
-    let variance = reduce_axes(draft, &squared, ReduceKind::Mean, axes)?;
+    let Moments { mean, centred, variance } = moments(draft, view, axes)?;
     let variance = activate(draft, &variance, Activation::Scale { mul: 1.0, add: eps })?;
     let deviation = activate(draft, &variance, Activation::Sqrt)?;
     let mut result = elementwise::join(draft, BinaryKind::Div, &centred, &deviation)?;

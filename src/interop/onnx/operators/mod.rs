@@ -39,10 +39,28 @@ mod volume;
 use super::call::{Call, Value};
 use super::draft::Draft;
 use super::proto;
+use super::view::View;
 pub(crate) use quantized::numbers_of_levels;
 
+/// What an operator gives, in order.
+type Results = Result<Vec<Value>, String>;
+
 /// Builds a node's results.
-pub(crate) type Convert = fn(&mut Draft, &Call) -> Result<Vec<Value>, String>;
+pub(crate) type Convert = fn(&mut Draft, &Call) -> Results;
+
+/// The results of an operator that computes one value.
+fn one(view: View) -> Results {
+    Ok(vec![Value::Data(view)])
+}
+
+/// The first value that another operator's function gave.
+fn single(results: Vec<Value>) -> Result<View, String> {
+    match results.into_iter().next() {
+        Some(Value::Data(view)) => Ok(view),
+        Some(Value::Known(_)) => Err("its result is known before the model runs".into()),
+        _ => Err("it has no result".into()),
+    }
+}
 
 /// The function for an operator.
 ///
@@ -116,8 +134,8 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "Reciprocal" => elementwise::reciprocal,
         "PRelu" => elementwise::prelu,
         "Softmax" | "LogSoftmax" => norm::softmax,
-        "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceSum" | "ReduceL1" | "ReduceL2" | "ReduceSumSquare"
-        | "ReduceLogSum" | "ReduceLogSumExp" => pool::reduce,
+        "ReduceMean" | "ReduceMax" | "ReduceMin" | "ReduceSum" | "ReduceProd" | "ReduceL1" | "ReduceL2"
+        | "ReduceSumSquare" | "ReduceLogSum" | "ReduceLogSumExp" => pool::reduce,
         "Concat" => shape::concat,
         "Split" => shape::split,
         "Slice" => shape::slice,
@@ -135,8 +153,8 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "Resize" | "Upsample" => resize::resize,
         "Identity" | "Dropout" => shape::identity,
         "Cast" | "CastLike" => indices::cast,
-        "Constant" | "ConstantOfShape" | "Shape" | "Size" | "Range" | "ReduceProd" | "If" | "HannWindow"
-        | "HammingWindow" | "BlackmanWindow" | "MelWeightMatrix" => depends_on_data,
+        "Constant" | "ConstantOfShape" | "Shape" | "Size" | "Range" | "If" | "HannWindow" | "HammingWindow"
+        | "BlackmanWindow" | "MelWeightMatrix" => depends_on_data,
         "QuantizeLinear" => quantized::quantize_linear,
         "DequantizeLinear" => quantized::dequantize_linear,
         "QLinearConv" => quantized::conv,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::layer_norm;
+use super::{layer_norm, single};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value, axis};
 use crate::interop::onnx::draft::Draft;
@@ -62,8 +62,7 @@ pub(crate) fn instance_normalization(draft: &mut Draft, call: &Call) -> Result<V
         let image = draft.reshape(node, &[dims[0], dims[1], rows, dims[dims.len() - 1]])?;
         let mut inputs = call.inputs.clone();
         inputs[0] = Some(Value::Data(View::whole(image, 4)));
-        let results = instance_normalization(draft, &call.with_inputs(inputs))?;
-        let [Value::Data(result)] = results.as_slice() else { return Err("it has no result".into()) };
+        let result = single(instance_normalization(draft, &call.with_inputs(inputs))?)?;
         let node = draft.reshape(result.node, &dims)?;
         return Ok(vec![Value::Data(View::whole(node, dims.len()))]);
     }

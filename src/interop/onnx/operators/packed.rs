@@ -4,14 +4,12 @@
 //! The numbers that they stand for are computed by the import. Where a row of a matrix is one block, it has one scale, and
 //! the layer keeps weights of few bits.
 
-use super::{elementwise, indices, linear};
+use super::{Results, elementwise, indices, linear};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Grid, Value, axis};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::view::View;
 use crate::ops::quantized::Levels;
-
-type Results = Result<Vec<Value>, String>;
 
 /// A size that an attribute states; it is above 0.
 fn size(call: &Call, name: &str, default: i64) -> Result<usize, String> {

@@ -2,7 +2,7 @@
 
 use super::conv::Window;
 use super::elementwise::{self, activate};
-use super::volume;
+use super::{shape, volume};
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::geometry::reduced_axes;
@@ -85,6 +85,7 @@ pub(crate) fn reduce(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, Strin
         "ReduceMean" => reduce_axes(draft, &view, ReduceKind::Mean, &axes)?,
         "ReduceMax" => reduce_axes(draft, &view, ReduceKind::Max, &axes)?,
         "ReduceSum" => reduce_axes(draft, &view, ReduceKind::Sum, &axes)?,
+        "ReduceProd" => axes.iter().try_fold(view, |product, &axis| product_along(draft, product, axis))?,
         "ReduceMin" => {
             let negated = activate(draft, &view, Activation::Scale { mul: -1.0, add: 0.0 })?;
             let largest = reduce_axes(draft, &negated, ReduceKind::Max, &axes)?;
@@ -114,6 +115,28 @@ pub(crate) fn reduce(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, Strin
         }
     };
     Ok(vec![Value::Data(if call.flag("keepdims", true)? { reduced } else { reduced.without(&axes) })])
+}
+
+/// The product of all entries of an axis, by halves: as many products as the size has binary digits. An odd one out stands
+/// behind the halves' product.
+fn product_along(draft: &mut Draft, mut view: View, axis: usize) -> Result<View, String> {
+    loop {
+        let size = draft.dims(&view)[axis];
+        let half = size / 2;
+        if half == 0 {
+            return Ok(view);
+        }
+        let first = shape::cut(draft, &view, axis, 0, half, 1)?;
+        let second = shape::cut(draft, &view, axis, half, half, 1)?;
+        let product = elementwise::join(draft, BinaryKind::Mul, &first, &second)?;
+        view = match size % 2 {
+            0 => product,
+            _ => {
+                let last = shape::cut(draft, &view, axis, size - 1, 1, 1)?;
+                shape::join(draft, &[product, last], axis)?
+            }
+        };
+    }
 }
 
 /// The value reduced over its own axes, which stay with size 1.

@@ -1,19 +1,15 @@
 //! Norms and pools that are made of powers: `(Σ |x|^p)^(1/p)`, root mean squares, means and variances.
 
 use super::elementwise::{activate, join, with_known};
+use super::layer_norm::{Moments, moments};
 use super::pool::{self, reduce_axes};
+use super::{Results, one, single};
 use crate::interop::onnx::call::{Call, Value, axis};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::view::View;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::reduce::ReduceKind;
-
-type Results = Result<Vec<Value>, String>;
-
-fn one(view: View) -> Results {
-    Ok(vec![Value::Data(view)])
-}
 
 /// The powers of which sums are taken: 1 and 2 are those that anybody writes.
 fn power(call: &Call, default: i64) -> Result<i64, String> {
@@ -62,10 +58,7 @@ pub(crate) fn lp_pool(draft: &mut Draft, call: &Call) -> Results {
     let mut inputs = call.inputs.clone();
     inputs[0] = Some(Value::Data(powers));
     // The mean of all taps, zeros around the image among them, times their number.
-    let mean = match pool::mean_of_windows(draft, &call.with_inputs(inputs))?.into_iter().next() {
-        Some(Value::Data(mean)) => mean,
-        _ => return Err("it has no result".into()),
-    };
+    let mean = single(pool::mean_of_windows(draft, &call.with_inputs(inputs))?)?;
     let sum = activate(draft, &mean, Activation::Scale { mul: taps as f32, add: 0.0 })?;
     one(root(draft, sum, p)?)
 }
@@ -84,10 +77,7 @@ pub(crate) fn mean_variance_normalization(draft: &mut Draft, call: &Call) -> Res
     let view = draft.view(call, 0)?;
     let listed = call.ints("axes")?.unwrap_or_else(|| vec![0, 2, 3]);
     let axes = listed.into_iter().map(|a| axis(a, view.rank())).collect::<Result<Vec<usize>, String>>()?;
-    let mean = reduce_axes(draft, &view, ReduceKind::Mean, &axes)?;
-    let centred = join(draft, BinaryKind::Sub, &view, &mean)?;
-    let squared = join(draft, BinaryKind::Mul, &centred, &centred)?;
-    let variance = reduce_axes(draft, &squared, ReduceKind::Mean, &axes)?;
+    let Moments { centred, variance, .. } = moments(draft, &view, &axes)?;
     let deviation = activate(draft, &variance, Activation::Sqrt)?;
     // The standard's function adds this to the deviation.
     let deviation = activate(draft, &deviation, Activation::Scale { mul: 1.0, add: 1e-9 })?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::conv;
 use super::elementwise::{self, activate, with_known, with_value};
-use super::{indices, linear, norm, packed, pool, shape};
+use super::{Results, indices, linear, norm, packed, pool, shape, single};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Grid, Value};
 use crate::interop::onnx::draft::Draft;
@@ -24,8 +24,6 @@ use crate::ops::dynamic_quantize::DynamicPart;
 use crate::ops::quantized::Levels;
 use crate::ops::reduce::ReduceKind;
 use crate::ops::{Activate, Dequantize, DynamicQuantize, FakeQuantize, Op};
-
-type Results = Result<Vec<Value>, String>;
 
 // ---- Grids -------------------------------------------------------------------------------------
 
@@ -601,13 +599,10 @@ fn times_scales(draft: &mut Draft, call: &Call, factors: [Value; 2], scales: &Ca
         }
         _ => elementwise::mul(draft, scales)?.remove(0),
     };
-    let product = linear::matmul(draft, &call.with_inputs(factors.map(Some).to_vec()))?;
-    let [Value::Data(product)] = &product[..] else { return Err("its result is known before the model runs".into()) };
-    let scaled = call.with_inputs(vec![Some(Value::Data(product.clone())), Some(scale)]);
-    match elementwise::mul(draft, &scaled)?.remove(0) {
-        Value::Data(scaled) => packed::with_bias(draft, call, scaled, bias),
-        _ => Err("its result is known before the model runs".into()),
-    }
+    let product = single(linear::matmul(draft, &call.with_inputs(factors.map(Some).to_vec()))?)?;
+    let scaled = call.with_inputs(vec![Some(Value::Data(product)), Some(scale)]);
+    let scaled = single(elementwise::mul(draft, &scaled)?)?;
+    packed::with_bias(draft, call, scaled, bias)
 }
 
 /// Whether the scale or the zero point of input 0 is computed when the network runs.

@@ -2,18 +2,13 @@
 
 use super::conv::Window;
 use super::kernel::{groups_of, kernel_of};
+use super::{Results, one};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::view::View;
 use crate::ops::grid_sample::{Beyond, GridCoordinates, Sampling};
 use crate::ops::{DeformConv2d, GridSample, MatMul, RoiAlign};
-
-type Results = Result<Vec<Value>, String>;
-
-fn one(view: View) -> Results {
-    Ok(vec![Value::Data(view)])
-}
 
 pub(crate) fn grid_sample(draft: &mut Draft, call: &Call) -> Results {
     let (x, grid) = (draft.view(call, 0)?, draft.view(call, 1)?);

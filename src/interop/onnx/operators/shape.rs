@@ -1,6 +1,6 @@
 //! Operators that move, cut, join and repeat values.
 
-use super::{elementwise, indices};
+use super::{Results, elementwise, indices, one};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value, axes_as_listed, axis};
 use crate::interop::onnx::draft::Draft;
@@ -13,14 +13,8 @@ use crate::ops::pad::PadMode;
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::{Activate, ChannelShuffle, Op, Pad, PixelShuffle, PixelUnshuffle, Slice, Upsample};
 
-type Results = Result<Vec<Value>, String>;
-
 /// Copies that joining may make of one value.
 const MAX_COPIES: usize = 64;
-
-fn one(view: View) -> Results {
-    Ok(vec![Value::Data(view)])
-}
 
 pub(crate) fn identity(draft: &mut Draft, call: &Call) -> Results {
     if call.node.op_type == "Dropout" {
