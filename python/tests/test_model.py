@@ -169,7 +169,7 @@ def test_arrays_of_other_layouts_and_precisions_mean_the_same(digits: netc.Model
 
 def test_wrong_arrays_are_refused(digits: netc.Model, tmp_path: pathlib.Path) -> None:
     for wrong, error, message in [
-        (image(0, 1, 28, 27), ValueError, r"image takes \[N, 1, 28, 28\], not \[1, 28, 27\]"),
+        (image(0, 28, 28), ValueError, r"image takes \[N, 1, 28, 28\], not \[28, 28\]"),
         (image(0, 1, 2, 28, 28), ValueError, r"digits cannot take \[1, 2, 28, 28\]"),
         (image(0, 0, 1, 28, 28), ValueError, "takes"),
         (np.zeros((1, 1, 28, 28), np.uint8), TypeError, "float32, not uint8"),
