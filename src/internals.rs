@@ -54,7 +54,7 @@ mod compiler {
     /// The stages one by one, and who is told of them.
     pub mod driver {
         pub use crate::driver::{
-            BlockChoice, Compiler, Error, Event, Network, Observer, TrainingSpec, WeightsFrom, WeightsReport,
+            BlockChoice, Compiler, Error, Event, Network, Observer, Stage, TrainingSpec, WeightsFrom, WeightsReport,
             model_names, recompile, training_names,
         };
     }

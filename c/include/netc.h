@@ -39,6 +39,9 @@ typedef enum netc_status {
 // A compiled network.
 typedef struct netc_model netc_model;
 
+// The type of a tensor's numbers: one of the constants below. A number, since C may put any into its enumerations.
+typedef uint32_t netc_element;
+
 // How a model runs. All zeros are the defaults.
 typedef struct netc_options {
   // Threads of a run; 0 is one for each CPU.
@@ -48,9 +51,6 @@ typedef struct netc_options {
   // Bytes that a run may take; 0 is three quarters of the machine's.
   uint64_t memory;
 } netc_options;
-
-// The type of a tensor's numbers: one of the constants below. A number, since C may put any into its enumerations.
-typedef uint32_t netc_element;
 
 // An input or output of a model. All pointers are borrowed from the model.
 typedef struct netc_port {
@@ -187,6 +187,9 @@ const char *netc_version(void);
 // thread that fails. Thread-safe.
 const char *netc_last_error(void);
 
+// Bytes that a number of this type takes; 0 of what is no type. Thread-safe.
+size_t netc_element_size(netc_element element);
+
 // Opens a compiled model (`netc compile`).
 //
 // A compiled model is a program: open only those that you would run. The file is replaced by renaming another over it,
@@ -267,6 +270,21 @@ enum netc_status netc_model_size_output(const struct netc_model *model,
                                         size_t index,
                                         struct netc_port *out);
 
+// Which input has this name: `*out` is its place among the inputs. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed, `name` is null or a text that ends in a zero, `out` is null or leads to a place
+// for a number.
+enum netc_status netc_model_input_index(const struct netc_model *model,
+                                        const char *name,
+                                        size_t *out);
+
+// Which output has this name: `*out` is its place among the outputs. Thread-safe.
+//
+// # Safety
+// As for `netc_model_input_index`.
+enum netc_status netc_model_output_index(const struct netc_model *model, const char *name, size_t *out);
+
 // How many names of classes the model has; 0 where they are not known, and of a null pointer. Thread-safe.
 //
 // # Safety
@@ -285,6 +303,18 @@ const char *netc_model_label(const struct netc_model *model, size_t index);
 // # Safety
 // `model` is null or a model that is not freed.
 size_t netc_model_batch(const struct netc_model *model);
+
+// Threads that a run has, the caller's among them; 0 of a null pointer. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+size_t netc_model_threads(const struct netc_model *model);
+
+// 1 where the model's weights are random, since neither its options nor a file beside the network gave any; else 0. Thread-safe.
+//
+// # Safety
+// `model` is null or a model that is not freed.
+uint32_t netc_model_has_random_weights(const struct netc_model *model);
 
 // Runs the model: one tensor for each input and output, in their order, of their elements and sizes. The first size may be
 // any number of images, the same in all of them, where `netc_model_batch` is not 0. Of a model that is compiled for several
@@ -332,6 +362,16 @@ enum netc_status netc_model_compile(const char *path,
 enum netc_status netc_model_compile_text(const char *source,
                                          const struct netc_compile_options *options,
                                          struct netc_model **out);
+
+// Compiles a network of the bytes of its file: an ONNX model, a portable model or a text, which needs no zero at its end. They
+// are copied; data beside an ONNX model are looked for in the current folder. Otherwise as `netc_model_compile`. Thread-safe.
+//
+// # Safety
+// `bytes` leads to `size` bytes; the rest as for `netc_model_compile`.
+enum netc_status netc_model_compile_bytes(const void *bytes,
+                                          size_t size,
+                                          const struct netc_compile_options *options,
+                                          struct netc_model **out);
 
 // Compiles the network of a model for inputs of other shapes, as the model was compiled else: of a model that was compiled
 // here, and of one that was opened from a file, whose texts are in it and whose weights still are where they were. The first

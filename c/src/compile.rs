@@ -1,12 +1,13 @@
 //! The compiler, in libraries that have it.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{c_char, c_void};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use netc_lib::{Cache, Compiler, Error, NetworkSource};
 
 use crate::error::{Failure, Result, call, netc_status};
-use crate::model::{Origin, give, netc_model, netc_options, path};
+use crate::model::{Origin, bytes_of, give, netc_model, netc_options, path, text};
 
 /// The shape of an input; or, with a rank of 1, a size that an ONNX model names and leaves open.
 #[repr(C)]
@@ -82,9 +83,6 @@ pub struct netc_compile_options {
     pub fixed_count: usize,
 }
 
-/// Programs of one model are no more.
-const MAX_PROGRAMS: usize = 64;
-
 /// A list of C's.
 ///
 /// # Safety
@@ -116,17 +114,6 @@ unsafe fn shaped(mut compiler: Compiler, first: *const netc_shape, count: usize)
 }
 
 /// # Safety
-/// The pointer is null or leads to a text that ends in a zero.
-unsafe fn text<'t>(what: &str, text: *const c_char) -> Result<&'t str> {
-    if text.is_null() {
-        return Err(Failure::invalid(format!("{what} is a null pointer")));
-    }
-    // SAFETY: by this function's own contract.
-    let text = unsafe { CStr::from_ptr(text) };
-    text.to_str().map_err(|_| Failure::invalid(format!("{what} is no UTF-8")))
-}
-
-/// # Safety
 /// `options` is null or leads to options, whose texts end in zeros.
 unsafe fn compilers(options: *const netc_compile_options) -> Result<(Vec<Compiler>, Option<Cache>)> {
     // SAFETY: by this function's own contract, here and below.
@@ -143,7 +130,7 @@ unsafe fn compilers(options: *const netc_compile_options) -> Result<(Vec<Compile
     }
     compiler.plan.strict = options.strict != 0;
     // SAFETY: as above.
-    let mut compiler = unsafe { shaped(compiler, options.shapes, options.shape_count) }?;
+    compiler = unsafe { shaped(compiler, options.shapes, options.shape_count) }?;
     // SAFETY: as above.
     for constant in unsafe { list("the constants", options.fixed, options.fixed_count) }? {
         // SAFETY: as above, of names that end in zeros and so many numbers.
@@ -158,28 +145,15 @@ unsafe fn compilers(options: *const netc_compile_options) -> Result<(Vec<Compile
         let pictures = list("the sizes of pictures", options.pictures, options.picture_count)?;
         (pictures, list("the numbers of images", options.batches, options.batch_count)?)
     };
-    let batches = if batches.is_empty() { vec![options.batch.max(1)] } else { batches.to_vec() };
-    if let Some(wrong) = batches.iter().find(|batch| !(1..=65536).contains(*batch)) {
-        return Err(Failure::invalid(format!("batch is {wrong}; it is a number from 1 to 65536")));
-    }
-    if batches.len() * pictures.len().max(1) > MAX_PROGRAMS {
-        return Err(Failure::invalid(format!("a model is compiled for at most {MAX_PROGRAMS} sizes at once")));
-    }
-    let pictures: Vec<Option<[usize; 2]>> = match pictures {
-        [] => vec![None],
-        sizes => sizes.iter().map(|size| Some([size.height, size.width])).collect(),
-    };
+    let batches = if batches.is_empty() { &[options.batch.max(1)] } else { batches };
+    let pictures: Vec<[usize; 2]> = pictures.iter().map(|size| [size.height, size.width]).collect();
+    let compilers = compiler.for_sizes(&pictures, batches).map_err(Failure::invalid)?;
     let cache = match options.cache.is_null() {
         true => None,
         // SAFETY: as above.
         false => Some(Cache::open(unsafe { path("the cache", options.cache) }?).map_err(|e| of_compiling(&e))?),
     };
     let cache = cache.map(|cache| if options.cache_size > 0 { cache.limited_to(options.cache_size) } else { cache });
-    let mut compilers = vec![];
-    for size in pictures {
-        compiler.pictures = size;
-        compilers.extend(batches.iter().map(|&batch| compiler.clone().batch(batch)));
-    }
     Ok((compilers, cache))
 }
 
@@ -194,11 +168,14 @@ fn compiled(compilers: &[Compiler], source: NetworkSource, cache: Option<Cache>)
 
 fn of_compiling(error: &Error) -> Failure {
     let status = match &error {
+        // The file was read, and is no network.
+        Error::Read { cause, .. } if cause.kind() == ErrorKind::Other => netc_status::NETC_BAD_NETWORK,
         Error::Read { .. } | Error::Write(_) | Error::Cache { .. } => netc_status::NETC_IO,
+        error if error.is_memory() => netc_status::NETC_OUT_OF_MEMORY,
         Error::Weights(_) | Error::Misfit { .. } | Error::Values { .. } | Error::Rename { .. } => {
             netc_status::NETC_BAD_WEIGHTS
         }
-        Error::Open(_) | Error::Portable { .. } => netc_status::NETC_BAD_MODEL,
+        Error::Open(_) | Error::Portable { .. } | Error::Run(_) => netc_status::NETC_BAD_MODEL,
         _ => netc_status::NETC_BAD_NETWORK,
     };
     Failure::new(status, netc_lib::render::error_text(error, false, 100))
@@ -238,6 +215,27 @@ pub unsafe extern "C" fn netc_model_compile_text(
         // SAFETY: by this function's own contract.
         let (source, (compilers, cache)) = unsafe { (text("the text", source)?, compilers(options)?) };
         compiled(&compilers, NetworkSource::Text { name: "<text>".into(), text: source.into() }, cache)
+    };
+    // SAFETY: by this function's own contract.
+    unsafe { give(out, make) }
+}
+
+/// Compiles a network of the bytes of its file: an ONNX model, a portable model or a text, which needs no zero at its end. They
+/// are copied; data beside an ONNX model are looked for in the current folder. Otherwise as `netc_model_compile`. Thread-safe.
+///
+/// # Safety
+/// `bytes` leads to `size` bytes; the rest as for `netc_model_compile`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_compile_bytes(
+    bytes: *const c_void,
+    size: usize,
+    options: *const netc_compile_options,
+    out: *mut *mut netc_model,
+) -> netc_status {
+    let make = || {
+        // SAFETY: by this function's own contract.
+        let (bytes, (compilers, cache)) = unsafe { (bytes_of(bytes, size)?, compilers(options)?) };
+        compiled(&compilers, NetworkSource::Bytes { name: "<bytes>".into(), bytes: bytes.into() }, cache)
     };
     // SAFETY: by this function's own contract.
     unsafe { give(out, make) }

@@ -64,7 +64,8 @@ pub(crate) fn call(body: impl FnOnce() -> Result<()>) -> netc_status {
     };
     // A text for C ends at its first zero.
     let text = CString::new(failure.message.replace('\0', " ")).unwrap_or_default();
-    LAST.with(|last| *last.borrow_mut() = text);
+    // Of a thread that ends, whatever its own destructors call still gets a status.
+    let _ = LAST.try_with(|last| *last.borrow_mut() = text);
     failure.status
 }
 
@@ -72,5 +73,5 @@ pub(crate) fn call(body: impl FnOnce() -> Result<()>) -> netc_status {
 /// thread that fails. Thread-safe.
 #[unsafe(no_mangle)]
 pub extern "C" fn netc_last_error() -> *const c_char {
-    LAST.with(|last| last.borrow().as_ptr())
+    LAST.try_with(|last| last.borrow().as_ptr()).unwrap_or(c"".as_ptr())
 }

@@ -1,6 +1,7 @@
 //! Models: opening, asking, running.
 
 use std::cell::RefCell;
+use std::collections::TryReserveError;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::PathBuf;
 use std::ptr;
@@ -50,6 +51,12 @@ const ELEMENTS: [(netc_element, Element); 9] = [
 fn number_of(element: Element) -> netc_element {
     let found = ELEMENTS.iter().find(|(_, other)| *other == element);
     found.expect("the table has each element").0
+}
+
+/// Bytes that a number of this type takes; 0 of what is no type. Thread-safe.
+#[unsafe(no_mangle)]
+pub extern "C" fn netc_element_size(element: netc_element) -> usize {
+    ELEMENTS.iter().find(|(number, _)| *number == element).map_or(0, |(_, element)| element.bytes())
 }
 
 /// Its name in messages.
@@ -166,12 +173,19 @@ impl netc_model {
 
 /// # Safety
 /// The pointer is null or leads to a text that ends in a zero.
-pub(crate) unsafe fn path(what: &str, path: *const c_char) -> Result<PathBuf> {
-    if path.is_null() {
+unsafe fn terminated<'t>(what: &str, text: *const c_char) -> Result<&'t CStr> {
+    if text.is_null() {
         return Err(Failure::invalid(format!("{what} is a null pointer")));
     }
     // SAFETY: by this function's own contract.
-    let path = unsafe { CStr::from_ptr(path) };
+    Ok(unsafe { CStr::from_ptr(text) })
+}
+
+/// # Safety
+/// As [`terminated`].
+pub(crate) unsafe fn path(what: &str, path: *const c_char) -> Result<PathBuf> {
+    // SAFETY: by this function's own contract.
+    let path = unsafe { terminated(what, path) }?;
     // File names are bytes.
     #[cfg(unix)]
     return Ok(
@@ -179,6 +193,27 @@ pub(crate) unsafe fn path(what: &str, path: *const c_char) -> Result<PathBuf> {
     );
     #[cfg(not(unix))]
     path.to_str().map(PathBuf::from).map_err(|_| Failure::invalid(format!("{what} is no UTF-8")))
+}
+
+/// # Safety
+/// As [`terminated`].
+pub(crate) unsafe fn text<'t>(what: &str, text: *const c_char) -> Result<&'t str> {
+    // SAFETY: by this function's own contract.
+    let text = unsafe { terminated(what, text) }?;
+    text.to_str().map_err(|_| Failure::invalid(format!("{what} is no UTF-8")))
+}
+
+/// # Safety
+/// The pointer is null or leads to `size` bytes.
+pub(crate) unsafe fn bytes_of<'b>(bytes: *const c_void, size: usize) -> Result<&'b [u8]> {
+    if bytes.is_null() {
+        return Err(Failure::invalid("the bytes are a null pointer"));
+    }
+    if size > isize::MAX as usize {
+        return Err(Failure::invalid(format!("{size} bytes are more than memory holds")));
+    }
+    // SAFETY: by this function's own contract.
+    Ok(unsafe { std::slice::from_raw_parts(bytes.cast(), size) })
 }
 
 /// Hands a model to C.
@@ -246,12 +281,8 @@ pub unsafe extern "C" fn netc_model_open_bytes(
     out: *mut *mut netc_model,
 ) -> netc_status {
     let make = || {
-        if bytes.is_null() {
-            return Err(Failure::invalid("the bytes are a null pointer"));
-        }
         // SAFETY: by this function's own contract.
-        let (bytes, options) =
-            unsafe { (std::slice::from_raw_parts(bytes.cast(), size), netc_options::read(options)?) };
+        let (bytes, options) = unsafe { (bytes_of(bytes, size)?, netc_options::read(options)?) };
         // SAFETY: as above: the caller vouches for the bytes.
         unsafe { Model::from_bytes(bytes, options) }.map(netc_model::new).map_err(of_opening)
     };
@@ -366,6 +397,53 @@ pub unsafe extern "C" fn netc_model_size_output(
     unsafe { tell(model, size, &OUTPUT, index, out) }
 }
 
+/// Which input has this name: `*out` is its place among the inputs. Thread-safe.
+///
+/// # Safety
+/// `model` is null or a model that is not freed, `name` is null or a text that ends in a zero, `out` is null or leads to a place
+/// for a number.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_input_index(
+    model: *const netc_model,
+    name: *const c_char,
+    out: *mut usize,
+) -> netc_status {
+    // SAFETY: by this function's own contract.
+    unsafe { find(model, &INPUT, name, out) }
+}
+
+/// Which output has this name: `*out` is its place among the outputs. Thread-safe.
+///
+/// # Safety
+/// As for `netc_model_input_index`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_output_index(
+    model: *const netc_model,
+    name: *const c_char,
+    out: *mut usize,
+) -> netc_status {
+    // SAFETY: by this function's own contract.
+    unsafe { find(model, &OUTPUT, name, out) }
+}
+
+/// Finds a port by its name.
+///
+/// # Safety
+/// As [`netc_model_input_index`].
+unsafe fn find(model: *const netc_model, side: &Side, name: *const c_char, out: *mut usize) -> netc_status {
+    call(|| {
+        // SAFETY: by this function's own contract.
+        let (model, name, out) = unsafe { (netc_model::borrow(model)?, text("the name", name)?, out.as_mut()) };
+        let out = out.ok_or_else(|| Failure::invalid("there is no place for the number"))?;
+        let (what, names) = (side.what, (side.names)(model));
+        *out = names.iter().position(|own| own.to_bytes() == name.as_bytes()).ok_or_else(|| {
+            let names: Vec<_> = names.iter().map(|own| own.to_string_lossy()).collect();
+            Failure::invalid(format!("there is no {what} `{name}`; the {what}s are {}", names.join(", ")))
+        })?;
+        Ok(())
+    })
+}
+
 /// Inputs or outputs: what messages call them, and where a model has them.
 struct Side {
     what: &'static str,
@@ -437,6 +515,27 @@ pub unsafe extern "C" fn netc_model_batch(model: *const netc_model) -> usize {
     unsafe { netc_model::borrow(model) }.ok().and_then(|model| model.model.batched()).unwrap_or(0)
 }
 
+/// Threads that a run has, the caller's among them; 0 of a null pointer. Thread-safe.
+///
+/// # Safety
+/// `model` is null or a model that is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_threads(model: *const netc_model) -> usize {
+    // SAFETY: by this function's own contract.
+    unsafe { netc_model::borrow(model) }.map_or(0, |model| model.model.threads())
+}
+
+/// 1 where the model's weights are random, since neither its options nor a file beside the network gave any; else 0. Thread-safe.
+///
+/// # Safety
+/// `model` is null or a model that is not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_has_random_weights(model: *const netc_model) -> u32 {
+    // SAFETY: by this function's own contract.
+    let model = unsafe { netc_model::borrow(model) };
+    u32::from(model.is_ok_and(|model| model.model.random_seed().is_some()))
+}
+
 /// A run has no more ports than this; a model with more is for other interfaces.
 const MAX_PORTS: usize = 64;
 
@@ -503,15 +602,23 @@ unsafe fn run(
         false => model.size(inputs.iter().map(|tensor| shape(tensor).unwrap_or_default())).map_err(of_running)?,
     };
     let batched = model.batched().is_some();
+    // All are looked at before anything is read, or made room for.
+    let mut lengths = [0; 2 * MAX_PORTS];
+    let ports = || model.inputs().iter().zip(inputs).chain(model.outputs().iter().zip(outputs));
+    for (length, (port, tensor)) in lengths.iter_mut().zip(ports()) {
+        *length = elements(port, tensor, batched)?;
+    }
+    let lengths = &lengths[..input_count + output_count];
+    model.images(lengths.iter().copied()).map_err(of_running)?;
+    let (read, written) = lengths.split_at(input_count);
     WIDENED.with(|widened| {
         let [widened, narrowed] = &mut *widened.borrow_mut();
         for (numbers, ports) in [(&mut *widened, model.inputs()), (&mut *narrowed, model.outputs())] {
             numbers.resize_with(numbers.len().max(ports.len()), Vec::new);
         }
         let mut values: [&[f32]; MAX_PORTS] = [&[]; MAX_PORTS];
-        let places = values.iter_mut().zip(widened);
-        for ((port, tensor), (values, numbers)) in model.inputs().iter().zip(inputs).zip(places) {
-            let count = elements(port, tensor, batched)?;
+        let places = values.iter_mut().zip(widened).zip(read);
+        for ((port, tensor), ((values, numbers), &count)) in model.inputs().iter().zip(inputs).zip(places) {
             *values = match port.element() {
                 // SAFETY: the sizes were compared with the port's, the data are aligned and as many by the caller's word.
                 Element::F32 => unsafe { std::slice::from_raw_parts(tensor.data.cast::<f32>(), count) },
@@ -519,19 +626,20 @@ unsafe fn run(
                     // SAFETY: as above.
                     let data = unsafe { std::slice::from_raw_parts(tensor.data.cast(), count * element.bytes()) };
                     numbers.clear();
+                    numbers.try_reserve(count).map_err(no_room)?;
                     port.widen(data, numbers).map_err(of_running)?;
                     numbers.as_slice()
                 }
             };
         }
         let mut slices: [&mut [f32]; MAX_PORTS] = std::array::from_fn(|_| &mut [][..]);
-        let places = slices.iter_mut().zip(narrowed.iter_mut());
-        for ((port, tensor), (slice, numbers)) in model.outputs().iter().zip(outputs).zip(places) {
-            let count = elements(port, tensor, batched)?;
+        let places = slices.iter_mut().zip(narrowed.iter_mut()).zip(written);
+        for ((port, tensor), ((slice, numbers), &count)) in model.outputs().iter().zip(outputs).zip(places) {
             *slice = match port.element() {
                 // SAFETY: as above, and nothing else leads there by the caller's word.
                 Element::F32 => unsafe { std::slice::from_raw_parts_mut(tensor.data.cast::<f32>(), count) },
                 _ => {
+                    numbers.try_reserve(count.saturating_sub(numbers.len())).map_err(no_room)?;
                     numbers.resize(count, 0.0);
                     numbers.as_mut_slice()
                 }
@@ -547,6 +655,10 @@ unsafe fn run(
         }
         Ok(())
     })
+}
+
+fn no_room(error: TryReserveError) -> Failure {
+    Failure::new(netc_status::NETC_OUT_OF_MEMORY, format!("the tensor's numbers as f32: {error}"))
 }
 
 /// A tensor's sizes; `None` where they are a null pointer, and some are announced.

@@ -49,6 +49,52 @@ fn program(folder: &Path, compiler: &str, flags: &[&str], source: &Path) -> Path
     program
 }
 
+/// What `c/install.sh` installs works where it was moved to, by the flags that pkg-config gives: shared, and static. A program
+/// asks for the library of the interface's number, and CMake's files name what is there.
+#[test]
+fn what_is_installed_may_be_moved() {
+    let made = tempfile::tempdir().unwrap();
+    let (first, prefix) = (made.path().join("first"), made.path().join("a place"));
+    let profile = library().parent().unwrap().to_path_buf();
+    let name = if profile.ends_with("release") { "release" } else { "dev" };
+    let mut install = Command::new(folder().join("install.sh"));
+    install.arg(&first).env("PROFILE", name).env("CARGO_TARGET_DIR", profile.parent().unwrap());
+    let installed = install.output().unwrap();
+    assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+    std::fs::rename(first, &prefix).unwrap();
+    let (libraries, number) = (prefix.join("lib"), format!("libnetc.so.{}", netc_abi_version()));
+    assert!(libraries.join(&number).is_file() && libraries.join("libnetc.so").is_file());
+
+    for (program, extra) in [("shared", &[][..]), ("static", &["-static-pie"])] {
+        let flags =
+            format!("$(pkg-config --cflags --libs {})", if extra.is_empty() { "netc" } else { "--static netc" });
+        let script = format!("eval cc -std=c11 -Wall -Wextra -Werror \"$0\" -o \"$1\" {} {flags}", extra.join(" "));
+        let source = folder().join("examples/classify.c");
+        let mut build = Command::new("sh");
+        build.args(["-c", &script]).arg(source).arg(made.path().join(program));
+        let built = build.env("PKG_CONFIG_PATH", libraries.join("pkgconfig")).output().unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        let mut run = Command::new(made.path().join(program));
+        let root = folder().parent().unwrap();
+        run.arg("models/digits/digits.net").current_dir(root).env("LD_LIBRARY_PATH", &libraries);
+        let ran = run.output().unwrap();
+        assert!(ran.status.success(), "{program}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+    let dynamic = Command::new("readelf").arg("-d").arg(made.path().join("shared")).output().unwrap();
+    assert!(String::from_utf8_lossy(&dynamic.stdout).contains(&format!("[{number}]")), "{dynamic:?}");
+    let config = std::fs::read_to_string(libraries.join("cmake/netc/netc-config.cmake")).unwrap();
+    assert!(config.contains(&format!("/lib/{number}\"")) && !config.contains('@'), "{config}");
+    let version = std::fs::read_to_string(libraries.join("cmake/netc/netc-config-version.cmake")).unwrap();
+    assert!(version.contains(&format!("\"{}\"", env!("CARGO_PKG_VERSION"))) && !version.contains('@'), "{version}");
+}
+
+/// The number of the interface, as the header has it.
+fn netc_abi_version() -> u32 {
+    let header = std::fs::read_to_string(folder().join("include/netc.h")).unwrap();
+    let (_, rest) = header.split_once("#define NETC_ABI_VERSION ").unwrap();
+    rest.lines().next().unwrap().parse().unwrap()
+}
+
 /// `libnetc.a` beside this test. Cargo builds no library of C's kinds for tests by itself.
 fn library() -> PathBuf {
     let test = std::env::current_exe().unwrap();

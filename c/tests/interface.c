@@ -150,14 +150,22 @@ static void sizes(const char *saved) {
     wrong = options;
     wrong.fixed = &fixed;
     wrong.fixed_count = 1;
-    FAILS(NETC_IO, netc_model_compile_text(PICTURES, &wrong, &model), "cannot be fixed in a text");
+    FAILS(NETC_BAD_NETWORK, netc_model_compile_text(PICTURES, &wrong, &model), "cannot be fixed in a text");
     wrong.fixed = NULL;
     FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(PICTURES, &wrong, &model), "null pointer");
     const size_t zero[] = {0};
     wrong = options;
     wrong.batches = zero;
     wrong.batch_count = 1;
-    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(PICTURES, &wrong, &model), "batch is 0");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(PICTURES, &wrong, &model), "not 0");
+    const netc_picture_size twice[] = {{8, 8}, {8, 9}, {8, 8}}, flat = {8, 0};
+    wrong = options;
+    wrong.pictures = twice;
+    wrong.picture_count = 3;
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(PICTURES, &wrong, &model), "8x8 is listed twice");
+    wrong.pictures = &flat;
+    wrong.picture_count = 1;
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(PICTURES, &wrong, &model), "not 8x0");
     wrong = options;
     wrong.pictures = NULL;
     FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(PICTURES, &wrong, &model), "null pointer");
@@ -226,6 +234,14 @@ static void elements(void) {
     EXPECT(allocations == 0);
     wholes[2] = 16777217;
     FAILS(NETC_BAD_TENSOR, netc_model_run(model, in, 4, out, 3), "whole has the number 16777217");
+    /* What the others do not have as many images of is not read, and no room is made for it. */
+    const size_t many[] = {(size_t)1 << 40, 3};
+    in[0].shape = many;
+    FAILS(NETC_BAD_TENSOR, netc_model_run(model, in, 4, out, 3), "images");
+    in[0].shape = shape;
+    out[0].shape = many;
+    FAILS(NETC_BAD_TENSOR, netc_model_run(model, in, 4, out, 3), "images");
+    out[0].shape = shape;
     in[1].element = NETC_BF16;
     FAILS(NETC_BAD_TENSOR, netc_model_run(model, in, 4, out, 3), "half: the tensor is of bf16, the model takes f16");
     netc_model_free(model);
@@ -275,6 +291,73 @@ static void rows(void) {
     netc_model_free(model);
 }
 
+/* What a file has, in memory. */
+static char *contents(const char *path, size_t *size) {
+    FILE *file = fopen(path, "rb");
+    EXPECT(file != NULL && fseek(file, 0, SEEK_END) == 0);
+    *size = (size_t)ftell(file);
+    rewind(file);
+    char *bytes = malloc(*size);
+    EXPECT(bytes != NULL && fread(bytes, 1, *size, file) == *size);
+    fclose(file);
+    return bytes;
+}
+
+/* Networks of bytes: the same model as of the file; and bytes that are none. */
+static void bytes(void) {
+    static const char *const ONNX = "tests/import/small.onnx";
+    netc_compile_options options = {0};
+    options.run.threads = 1;
+    size_t size;
+    char *bytes = contents(ONNX, &size);
+    netc_model *of_file = NULL, *of_bytes = NULL, *model = NULL;
+    EXPECT(netc_model_compile(ONNX, &options, &of_file) == NETC_OK);
+    EXPECT(netc_model_compile_bytes(bytes, size, &options, &of_bytes) == NETC_OK);
+    EXPECT(netc_model_has_random_weights(of_bytes) == 0);
+    EXPECT(netc_model_input_count(of_bytes) == 1 && netc_model_output_count(of_bytes) == 1);
+    netc_port input, output;
+    EXPECT(netc_model_input(of_bytes, 0, &input) == NETC_OK && netc_model_output(of_bytes, 0, &output) == NETC_OK);
+    size_t inputs = 1, outputs = 1;
+    for (size_t i = 0; i < input.rank; i++) {
+        inputs *= input.shape[i];
+    }
+    for (size_t i = 0; i < output.rank; i++) {
+        outputs *= output.shape[i];
+    }
+    float *x = malloc(inputs * sizeof(float)), *results = calloc(2 * outputs, sizeof(float));
+    EXPECT(x != NULL && results != NULL);
+    for (size_t i = 0; i < inputs; i++) {
+        x[i] = (float)(i % 13) / 6.0f - 1.0f;
+    }
+    netc_tensor in = {x, input.shape, input.rank, NETC_F32};
+    netc_tensor first = {results, output.shape, output.rank, NETC_F32};
+    netc_tensor second = {results + outputs, output.shape, output.rank, NETC_F32};
+    EXPECT(netc_model_run(of_file, &in, 1, &first, 1) == NETC_OK);
+    EXPECT(netc_model_run(of_bytes, &in, 1, &second, 1) == NETC_OK);
+    EXPECT(memcmp(results, results + outputs, outputs * sizeof(float)) == 0);
+    netc_model_free(of_file);
+    netc_model_free(of_bytes);
+
+    FAILS(NETC_BAD_NETWORK, netc_model_compile_bytes(bytes, size / 2, &options, &model), "<bytes>");
+    FAILS(NETC_BAD_NETWORK, netc_model_compile_bytes("GIF89a", 6, &options, &model), "<bytes>");
+    FAILS(NETC_BAD_NETWORK, netc_model_compile_bytes("", 0, &options, &model), "<bytes>");
+    FAILS(NETC_BAD_NETWORK, netc_model_compile_bytes("hello there", 11, &options, &model), "no network");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_bytes(NULL, 0, &options, &model), "null pointer");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_bytes(bytes, (size_t)-1, &options, &model), "more than memory");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_open_bytes(bytes, (size_t)-1, NULL, &model), "more than memory");
+    free(bytes);
+    free(x);
+    free(results);
+    /* The text needs no zero behind it. */
+    EXPECT(netc_model_compile_bytes(SPEC, strlen(SPEC) - 1, &options, &model) == NETC_OK);
+    EXPECT(netc_model_has_random_weights(model) == 1);
+    netc_model_free(model);
+    /* Tensors beside an ONNX model are looked for in the current folder, in which they are not. */
+    bytes = contents("tests/import/external.onnx", &size);
+    FAILS(NETC_BAD_NETWORK, netc_model_compile_bytes(bytes, size, &options, &model), "<bytes>");
+    free(bytes);
+}
+
 int main(int argc, char **argv) {
     EXPECT(argc == 2);
     EXPECT(netc_abi_version() == NETC_ABI_VERSION);
@@ -310,6 +393,18 @@ int main(int argc, char **argv) {
     FAILS(NETC_INVALID_ARGUMENT, netc_model_input(model, 2, &port), "there is no input 2");
     FAILS(NETC_INVALID_ARGUMENT, netc_model_output(model, 0, NULL), "no place");
     FAILS(NETC_INVALID_ARGUMENT, netc_model_output(NULL, 0, &port), "null pointer");
+    size_t place = 9;
+    EXPECT(netc_model_input_index(model, "right", &place) == NETC_OK && place == 1);
+    EXPECT(netc_model_output_index(model, "sum", &place) == NETC_OK && place == 0);
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_input_index(model, "sum", &place), "the inputs are left, right");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_output_index(model, "", &place), "the outputs are sum, mean");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_output_index(model, NULL, &place), "null pointer");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_output_index(model, "sum", NULL), "no place");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_output_index(NULL, "sum", &place), "null pointer");
+    EXPECT(netc_model_threads(model) == 1 && netc_model_threads(NULL) == 0);
+    EXPECT(netc_model_has_random_weights(model) == 1 && netc_model_has_random_weights(NULL) == 0);
+    EXPECT(netc_element_size(NETC_F32) == 4 && netc_element_size(NETC_I64) == 8 && netc_element_size(NETC_BF16) == 2);
+    EXPECT(netc_element_size(NETC_BOOL) == 1 && netc_element_size(77) == 0);
 
     enum { IMAGES = 3, IMAGE = 3 * 8 * 8, SUM = 2 * 8 * 8 };
     static float left[IMAGES * IMAGE], right[IMAGES * IMAGE], sum[IMAGES * SUM], mean[IMAGES * 2], again[IMAGES * SUM];
@@ -375,20 +470,16 @@ int main(int argc, char **argv) {
     netc_model_free(model);
     netc_model_free(NULL);
 
-    FILE *file = fopen(argv[1], "rb");
-    EXPECT(file != NULL && fseek(file, 0, SEEK_END) == 0);
-    size_t size = (size_t)ftell(file);
-    rewind(file);
-    char *bytes = malloc(size);
-    EXPECT(bytes != NULL && fread(bytes, 1, size, file) == size);
-    fclose(file);
-    EXPECT(netc_model_open_bytes(bytes, size, NULL, &model) == NETC_OK);
+    size_t size;
+    char *saved = contents(argv[1], &size);
+    EXPECT(netc_model_open_bytes(saved, size, NULL, &model) == NETC_OK);
     memset(again, 0, sizeof(again));
     EXPECT(netc_model_run(model, in, 2, repeated, 2) == NETC_OK);
     EXPECT(memcmp(sum, again, sizeof(sum)) == 0);
     netc_model_free(model);
-    FAILS(NETC_BAD_MODEL, netc_model_open_bytes(bytes, size / 2, NULL, &model), "memory");
-    free(bytes);
+    FAILS(NETC_BAD_MODEL, netc_model_open_bytes(saved, size / 2, NULL, &model), "memory");
+    free(saved);
+    bytes();
     sizes(argv[1]);
     elements();
     rows();

@@ -28,6 +28,7 @@ from ._netc import Model, ModelError, NetcError, Port, SpecError, WeightsError, 
 if typing.TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import onnx
     import torch
 
     Setting = typing.Union[bool, int, float, str, Sequence["Setting"]]
@@ -72,7 +73,7 @@ def _natural(**numbers: int | None) -> None:
 
 
 def compile(
-    source: Path,
+    source: Path | bytes | bytearray | memoryview | onnx.ModelProto,
     *,
     weights: Path | Sequence[Path] | None = None,
     model: str | None = None,
@@ -96,7 +97,8 @@ def compile(
     """Compiles a network for this CPU.
 
     Args:
-        source: A path (`.net`, `.onnx`, a portable `.netc`), or a text in netc's language.
+        source: A path (`.net`, `.onnx`, a portable `.netc`), a text in netc's language, the bytes of such a file, or a model of
+            the package `onnx`. Data beside an ONNX model that is no file are looked for in the current folder.
         weights: A file of weights (safetensors, .pth, .npz), or several that hold them together. Without it, those beside
             the text, else random ones, of which a UserWarning tells.
         model: Which model of a text that holds several.
@@ -143,6 +145,10 @@ def compile(
     pictures = [] if sizes is None else list(sizes)
     if any(np.shape(size) != (2,) for size in pictures):
         raise TypeError(f"sizes is a list of (height, width), not {sizes!r}")
+    if isinstance(source, (bytearray, memoryview)):
+        source = bytes(source)
+    elif not isinstance(source, (str, bytes, os.PathLike)) and hasattr(source, "SerializeToString"):
+        source = source.SerializeToString()
     return _netc.compile(
         source,
         weights=_listed(weights),
@@ -166,7 +172,7 @@ def compile(
     )
 
 
-def load(path: Path | bytes, *, threads: int = 0, copy_weights: bool = False) -> Model:
+def load(path: Path | bytes | bytearray | memoryview, *, threads: int = 0, copy_weights: bool = False) -> Model:
     """Opens a compiled model (`netc compile`, `Model.save`) in a millisecond, without the compiler.
 
     A compiled model is a program: load only what you would import as a module. The weights stay in the file, which is
@@ -182,8 +188,8 @@ def load(path: Path | bytes, *, threads: int = 0, copy_weights: bool = False) ->
         FileNotFoundError: There is no such file.
     """
     _natural(threads=threads)
-    if isinstance(path, bytes):
-        return _netc.load_bytes(path, threads)
+    if isinstance(path, (bytes, bytearray, memoryview)):
+        return _netc.load_bytes(bytes(path), threads)
     return _netc.load(path, threads, copy_weights)
 
 

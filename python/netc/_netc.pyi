@@ -103,7 +103,7 @@ class Model:
     def _repr_html_(self) -> str: ...
 
 def compile(
-    source: _Path,
+    source: _Path | bytes,
     *,
     weights: Sequence[_Path] = ...,
     model: str | None = ...,

@@ -39,13 +39,7 @@ pub(crate) fn compile(
     cache: Option<PathBuf>,
     cache_size: Option<u64>,
 ) -> PyResult<Model> {
-    if let Some(wrong) = batch.iter().find(|images| !(1..=65536).contains(*images)) {
-        return Err(PyValueError::new_err(format!("batch is a number from 1 to 65536, not {wrong}")));
-    }
     let Some(&first) = batch.first() else { return Err(PyValueError::new_err("batch lists no number")) };
-    if batch.len() * sizes.len().max(1) > MAX_PROGRAMS {
-        return Err(PyValueError::new_err(format!("a model is compiled for at most {MAX_PROGRAMS} sizes at once")));
-    }
     let mut compiler = Compiler { model, phase: Phase::Infer, allow_missing, allow_extra, ..Compiler::new() };
     compiler = compiler.batch(first).options(options(threads)?);
     compiler.part.until = until;
@@ -74,15 +68,7 @@ pub(crate) fn compile(
     let source = source_of(source)?;
     let cache = cache.map(Cache::open).transpose().map_err(|e| errors::of_compiling(py, &e))?;
     let cache = cache.map(|cache| cache_size.map_or(cache.clone(), |bytes| cache.limited_to(bytes)));
-    let pictures: Vec<Option<[usize; 2]>> = match &sizes[..] {
-        [] => vec![None],
-        sizes => sizes.iter().copied().map(Some).collect(),
-    };
-    let with = |pictures: Option<[usize; 2]>| {
-        let compiler = &compiler;
-        batch.iter().map(move |&images| Compiler { pictures, batch: images, ..compiler.clone() })
-    };
-    let compilers: Vec<Compiler> = pictures.into_iter().flat_map(with).collect();
+    let compilers = compiler.for_sizes(&sizes, &batch).map_err(|e| PyValueError::new_err(e.to_string()))?;
     let (made, source, cache) = interruptible(py, move || {
         let made = match &cache {
             Some(cache) => source.compile_cached(&compilers, cache),
@@ -91,8 +77,7 @@ pub(crate) fn compile(
         (made, source, cache)
     })?;
     let made = made.map_err(|e| errors::of_compiling(py, &e))?;
-    // A model without weights has a byte of them.
-    if let (None, Some(random), 2..) = (seed, made.about().random_seed(), made.weights_bytes()) {
+    if let (None, Some(random)) = (seed, made.random_seed()) {
         let name = made.name();
         let message = format!("{name}: no weights were given or found: they are random, as by seed={random}");
         // Of the line that calls `netc.compile`, which calls this.
@@ -101,16 +86,18 @@ pub(crate) fn compile(
     Ok(Model::compiled(made, compiler, source, cache, threads))
 }
 
-/// Programs of one model are no more.
-const MAX_PROGRAMS: usize = 64;
-
-/// Where a network comes from. A path-like object is a file; a string is one, too, unless it is a text of several lines or
+/// Where a network comes from. A path-like object is a file, bytes are those of one; a string is a file, too, unless it is a text of several lines or
 /// begins as texts do.
 fn source_of(source: &Bound<'_, PyAny>) -> PyResult<NetworkSource> {
     let Ok(text) = source.extract::<String>() else {
+        if let Ok(bytes) = source.cast::<PyBytes>() {
+            return Ok(NetworkSource::Bytes { name: "<bytes>".into(), bytes: bytes.as_bytes().into() });
+        }
         let path = source.extract::<PathBuf>();
         return path.map(NetworkSource::File).map_err(|_| {
-            PyTypeError::new_err("a network is a path (.net, .onnx, .netc) or a text in netc's language")
+            PyTypeError::new_err(
+                "a network is a path (.net, .onnx, .netc), a text in netc's language, or the bytes of such a file",
+            )
         });
     };
     let is_text = text.contains('\n') || text.trim_start().starts_with("netc ");

@@ -99,13 +99,21 @@ impl Model {
             return Ok(self.model.clone());
         }
         let Some(by_size) = &self.by_size else { return Ok(self.model.clone()) };
-        let are_images = ports.iter().zip(arrays).all(|(port, array)| array.ndim() == port.shape().len());
-        let has_other = ports.iter().zip(arrays).any(|(port, array)| array.shape().get(1..) != port.shape().get(1..));
-        let are_none = arrays.iter().any(|array| array.shape().contains(&0));
-        if !are_images || !has_other || are_none {
+        let is_other = |(port, array): (&netc::Port, &Bound<'_, PyUntypedArray>)| {
+            let (wanted, given) = (port.shape(), array.shape());
+            given.get(1..) != wanted.get(1..) && Some(given) != wanted.get(1..)
+        };
+        if !ports.iter().zip(arrays).any(is_other) {
             return Ok(self.model.clone());
         }
-        let shapes: Vec<Vec<usize>> = arrays.iter().map(|array| array.shape().to_vec()).collect();
+        let shapes: Vec<Vec<usize>> = ports.iter().zip(arrays).map(|(port, array)| whole(port, array)).collect();
+        let are_images = ports.iter().zip(&shapes).all(|(port, shape)| shape.len() == port.shape().len());
+        if !are_images || shapes.iter().any(|shape| shape.contains(&0)) {
+            return Ok(self.model.clone());
+        }
+        if let Some(model) = by_size.known(&shapes) {
+            return Ok(model);
+        }
         let (all, wanted) = (by_size.clone(), shapes.clone());
         interruptible(py, move || all.model(&wanted))?.map_err(|error| {
             let cause = errors::of_compiling(py, &error);
@@ -250,16 +258,18 @@ fn size_for<'m>(model: &'m netc::Model, arrays: &[Bound<'_, PyUntypedArray>]) ->
     match (sizes.len(), sizes.next()) {
         (1, Some(only)) => Ok(only),
         (_, first) => {
-            // A single image may lack the first axis.
-            let whole =
-                |array: &Bound<'_, PyUntypedArray>, port: &netc::Port| match array.ndim() + 1 == port.shape().len() {
-                    true => [&[1], array.shape()].concat(),
-                    false => array.shape().to_vec(),
-                };
             let ports = first.map_or(&[][..], |size| size.inputs());
-            let shapes: Vec<Vec<usize>> = arrays.iter().zip(ports).map(|(array, port)| whole(array, port)).collect();
+            let shapes: Vec<Vec<usize>> = ports.iter().zip(arrays).map(|(port, array)| whole(port, array)).collect();
             model.size(shapes.iter().map(Vec::as_slice)).map_err(|e| errors::of_running(&e))
         }
+    }
+}
+
+/// An array's sizes with the number of images, which a single image may lack.
+fn whole(port: &netc::Port, array: &Bound<'_, PyUntypedArray>) -> Vec<usize> {
+    match array.ndim() + 1 == port.shape().len() {
+        true => [&[1], array.shape()].concat(),
+        false => array.shape().to_vec(),
     }
 }
 

@@ -169,7 +169,7 @@ def test_arrays_of_other_layouts_and_precisions_mean_the_same(digits: netc.Model
 
 def test_wrong_arrays_are_refused(digits: netc.Model, tmp_path: pathlib.Path) -> None:
     for wrong, error, message in [
-        (image(0, 1, 28, 27), ValueError, r"image takes \[N, 1, 28, 28\], not \[1, 28, 27\]"),
+        (image(0, 28, 28), ValueError, r"image takes \[N, 1, 28, 28\], not \[28, 28\]"),
         (image(0, 1, 2, 28, 28), ValueError, r"digits cannot take \[1, 2, 28, 28\]"),
         (image(0, 0, 1, 28, 28), ValueError, "takes"),
         (np.zeros((1, 1, 28, 28), np.uint8), TypeError, "float32, not uint8"),
@@ -338,8 +338,36 @@ def test_other_sizes_are_compiled_for() -> None:
     for size in range(17, 30):
         assert model(image(size, 1, 3, size, 16))["map"].shape == (1, 4, size, 16)
     assert model.inputs[0].shape == [1, 3, 16, 16]
+    # A single image of another size may lack the first axis, too.
+    np.testing.assert_array_equal(model(large[1])["y"], model(large[1:2])["y"])
     with pytest.raises(ValueError, match="cannot take .*28.*29"):
         netc.compile(DIGITS / "digits.net", until="fc", from_="layer3.1")(image(0, 1, 64, 28, 29))
+
+
+def test_networks_in_memory(tmp_path: pathlib.Path) -> None:
+    path = DIGITS.parents[1] / "tests" / "import" / "small.onnx"
+    of_file = netc.compile(path)
+    x = image(1, *of_file.inputs[0].shape)
+    expected = of_file.run({of_file.inputs[0].name: x})
+    contents = path.read_bytes()
+
+    class Proto:
+        def SerializeToString(self) -> bytes:
+            return contents
+
+    sources: list[Any] = [contents, bytearray(contents), memoryview(contents), Proto()]
+    for source in sources:
+        model = netc.compile(source, cache=tmp_path)
+        for name, array in model.run({model.inputs[0].name: x}).items():
+            np.testing.assert_array_equal(array, expected[name])
+    assert len(kept(tmp_path)) == 2
+    assert netc.compile(PICTURES.encode(), seed=1).name == "any"
+    with pytest.raises(netc.NetcError, match="<bytes>"):
+        netc.compile(contents[:40])
+    with pytest.raises(netc.NetcError, match="<bytes>: this is a text, but no network"):
+        netc.compile(b"hello")
+    loaded = netc.load(memoryview(of_file.to_bytes())).run({of_file.inputs[0].name: x})
+    assert all(np.array_equal(loaded[name], expected[name]) for name in expected)
 
 
 PICTURES = """netc 1
@@ -371,8 +399,10 @@ def test_one_model_of_several_sizes(tmp_path: pathlib.Path) -> None:
     by_bytes = pickle.loads(pickle.dumps(model))
     with pytest.raises(ValueError, match=r"image \[N,3,16,16\]; image \[N,3,24,40\], not for \[1, 3, 20, 20\]"):
         by_bytes(image(3, 1, 3, 20, 20))
-    with pytest.raises(netc.NetcError, match="two of its programs are for the same sizes"):
+    with pytest.raises(ValueError, match="the size 16x16 is listed twice"):
         netc.compile(PICTURES, seed=1, sizes=[(16, 16), (16, 16)])
+    with pytest.raises(ValueError, match="64 are the most"):
+        netc.compile(PICTURES, sizes=[(side, 16) for side in range(1, 34)], batch=[1, 2])
     with pytest.raises(ValueError, match="batch lists no number"):
         netc.compile(PICTURES, batch=[])
 

@@ -14,7 +14,7 @@ use super::failure::{Failure, Result};
 use super::inputs::shape_text;
 use super::network;
 use crate::artifact::{Port, is_portable};
-use crate::driver::{Compiler, ModelFile, Network, ObjectForm, ObjectOptions};
+use crate::driver::{Compiler, MAX_SIDE, ModelFile, Network, ObjectForm, ObjectOptions, asked};
 use crate::ir::Graph;
 use crate::opened;
 use crate::output::Files;
@@ -95,12 +95,6 @@ impl std::str::FromStr for PictureSize {
     }
 }
 
-/// Pictures are no larger.
-const MAX_SIDE: usize = 1 << 16;
-
-/// Programs for more sizes are not made of one command.
-const MAX_SIZES: usize = 64;
-
 /// What of a network one program is for.
 struct Variant {
     network: NetworkArgs,
@@ -113,14 +107,6 @@ impl CompileArgs {
     /// # Errors
     /// Where one is asked for twice, or there are too many.
     fn variants(&self) -> Result<Vec<Variant>> {
-        fn distinct<T: PartialEq>(flag: &str, values: &[T]) -> Result<()> {
-            match (1..values.len()).any(|i| values[..i].contains(&values[i])) {
-                true => Err(Failure::Usage(format!("{flag} lists a size twice"))),
-                false => Ok(()),
-            }
-        }
-        distinct("--shapes", &self.shapes)?;
-        distinct("--batch", &self.network.batch)?;
         let is_several = [("--batch", self.network.batch.len() > 1), ("--shapes", !self.shapes.is_empty())];
         if self.portable {
             network::refuse(is_several, "takes several sizes for machine code; a portable model is compiled for one")?;
@@ -128,29 +114,18 @@ impl CompileArgs {
         if self.emit != Emit::Model {
             network::refuse(is_several, "is for compiled models; an object has one size")?;
         }
-        let sizes: Vec<Option<[usize; 2]>> = match &self.shapes[..] {
-            [] => vec![None],
-            sizes => sizes.iter().map(|size| Some(size.0)).collect(),
+        let sizes: Vec<[usize; 2]> = self.shapes.iter().map(|size| size.0).collect();
+        let batches: Vec<usize> = self.network.batch.iter().map(|&images| images as usize).collect();
+        let asked =
+            asked(&sizes, &batches).map_err(|error| Failure::Usage(format!("--shapes and --batch: {error}")))?;
+        let of = |(pictures, images): (_, Option<usize>)| Variant {
+            network: NetworkArgs {
+                batch: images.map(|images| images as u32).into_iter().collect(),
+                ..self.network.clone()
+            },
+            pictures,
         };
-        let batches: Vec<Vec<u32>> = match &self.network.batch[..] {
-            [] => vec![vec![]],
-            batches => batches.iter().map(|&images| vec![images]).collect(),
-        };
-        if sizes.len() * batches.len() > MAX_SIZES {
-            let (shapes, batch) = (sizes.len(), batches.len());
-            return Err(Failure::Usage(format!(
-                "--shapes and --batch ask for {} programs; {MAX_SIZES} are the most",
-                shapes * batch
-            )));
-        }
-        let of = |&pictures: &Option<[usize; 2]>| {
-            let variant = move |batch: &Vec<u32>| Variant {
-                network: NetworkArgs { batch: batch.clone(), ..self.network.clone() },
-                pictures,
-            };
-            batches.iter().map(variant).collect::<Vec<_>>()
-        };
-        Ok(sizes.iter().flat_map(of).collect())
+        Ok(asked.into_iter().map(of).collect())
     }
 
     /// Of what is no compiled model, how it is written.

@@ -138,6 +138,9 @@ impl Cache {
             NetworkSource::Text { name, text: spec } => {
                 let _ = writeln!(text, "text {name:?} {}", ContentHash::of(spec.as_bytes()));
             }
+            NetworkSource::Bytes { name, bytes } => {
+                let _ = writeln!(text, "bytes {name:?} {}", ContentHash::of(bytes));
+            }
             NetworkSource::Compiled(path) => {
                 let _ = writeln!(text, "compiled {:?}", std::path::absolute(path).map_err(named)?);
             }
@@ -297,8 +300,10 @@ impl MadeOf {
 fn made_of(source: &NetworkSource, network: &Network, compiler: &Compiler) -> io::Result<Vec<MadeOf>> {
     let read = network.content().map(|(path, hash)| (path.to_path_buf(), Some(hash)));
     let mut read: Vec<(PathBuf, Option<ContentHash>)> = match source {
-        // The text is in the key; it is the first that was read.
-        NetworkSource::Text { name, .. } => read.filter(|(path, _)| path != name).collect(),
+        // What is in memory is in the key; of what was read it is the first.
+        NetworkSource::Text { name, .. } | NetworkSource::Bytes { name, .. } => {
+            read.filter(|(path, _)| path != name).collect()
+        }
         NetworkSource::File(path) | NetworkSource::Compiled(path) => read.chain([(path.clone(), None)]).collect(),
     };
     let more = network.graph.weights.files.iter().chain(&compiler.tuning);

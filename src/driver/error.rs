@@ -10,6 +10,7 @@ use crate::diagnostic::{Diagnostic, Sources};
 use crate::interop::onnx::ImportError;
 use crate::ir::CutError;
 use crate::mapped::ChangedFile;
+use crate::plan::PlanError;
 use crate::trial;
 use crate::trial::store::StoreError;
 use crate::weights::FileError;
@@ -86,6 +87,19 @@ pub enum Error {
     /// A compiled model that cannot be made again: its texts or weights are gone or are others now.
     #[error("{}: {reason}", path.display())]
     Recompile { path: PathBuf, reason: String },
+}
+
+impl Error {
+    /// Whether it takes more memory than there is, or than it may take.
+    pub fn is_memory(&self) -> bool {
+        match self {
+            Error::Codegen(error) => {
+                matches!(**error, codegen::Error::Memory(_) | codegen::Error::Plan(PlanError::Memory { .. }))
+            }
+            Error::Open(OpenError { cause, .. }) | Error::Run(cause) => matches!(cause, Cause::TooLarge { .. }),
+            _ => false,
+        }
+    }
 }
 
 fn spec_summary(diagnostics: &[Diagnostic]) -> String {

@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::hash::MadeOf;
 use super::{Compiler, Error, Network, Stage, WeightsReport};
@@ -58,7 +59,22 @@ impl Compiler {
     /// does not have.
     pub fn import(&self, path: &Path, name: &str) -> Result<Network, Error> {
         self.begin(Stage::Front);
-        let file = onnx::open(path, &self.fixed)?;
+        self.import_file(ModelFile::open(path).map_err(ImportError::from)?, name)
+    }
+
+    /// As [`Self::import`], of a model in memory that messages call by `path`.
+    ///
+    /// # Errors
+    /// As [`Self::import`].
+    pub(super) fn import_bytes(&self, path: &Path, bytes: Arc<[u8]>) -> Result<Network, Error> {
+        self.begin(Stage::Front);
+        let file = ModelFile::from_bytes(path, bytes).map_err(ImportError::from)?;
+        self.import_file(file, &stem(path))
+    }
+
+    fn import_file(&self, file: ModelFile, name: &str) -> Result<Network, Error> {
+        let path = file.path.clone();
+        let (path, file) = (&*path, onnx::fixed(file, &self.fixed)?);
         let named = onnx::named_shapes(&file, &self.shapes);
         if let Some(images) = named.batch.filter(|&images| self.batch != 1 && self.batch != images) {
             let message = format!("the number of images is asked to be {} and {images}", self.batch);

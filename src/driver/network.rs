@@ -4,6 +4,7 @@
 //! .net  ─read_spec─▶ text ─front_loaded─▶ Network
 //! .onnx ─────────import───────────────▶ Network     in `import`, by way of a text
 //! .netc ──────read_portable───────────▶ Network     in `portable`, if it is a portable model
+//! bytes ──────front_bytes─────────────▶ one of these
 //! ```
 //!
 //! In goes a path, out comes the graph as written, with what was warned of. How its weights get
@@ -13,11 +14,12 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::hash::{self, MadeOf};
 use super::import::{Imported, is_onnx, stem};
 use super::{Compiler, Error, Stage, WeightsReport};
-use crate::artifact::{self, MAGIC, Recipe, Texts, is_portable};
+use crate::artifact::{self, Container, MAGIC, Recipe, Texts, is_portable};
 use crate::diagnostic::{Diagnostic, Location, Source, SourceId, Sources};
 use crate::elaborate::{self, elaborate};
 use crate::interop::onnx;
@@ -83,8 +85,7 @@ impl Compiler {
         self.refuse_fixed(path)?;
         let text = read_spec(path).map_err(unreadable)?;
         if syntax::is_foreign(&text) {
-            let why = "this is a text, but no network: it does not begin with `netc 1`";
-            return Err(unreadable(io::Error::other(why)));
+            return Err(unreadable(no_network()));
         }
         let read = hash::Recorded::new(path, &text);
         let mut network = self.front_loaded(path, text, &|path| read.read(path, read_spec))?;
@@ -104,6 +105,27 @@ impl Compiler {
         let mut network = self.front_loaded(name, text, &|path| read.read(path, read_spec))?;
         network.made_of.texts = read.finish();
         Ok(network)
+    }
+
+    /// Reads what somebody has in memory: an ONNX model, a portable model or a text, told apart by their first bytes.
+    /// `name` is as in [`Self::front_text`].
+    ///
+    /// # Errors
+    /// As [`Self::front`].
+    pub(super) fn front_bytes(&self, name: &Path, bytes: &Arc<[u8]>) -> Result<Network, Error> {
+        let unreadable = |cause| Error::Read { path: name.into(), cause };
+        if onnx::is_onnx(bytes) {
+            return self.import_bytes(name, bytes.clone());
+        }
+        if bytes.starts_with(&MAGIC) {
+            self.refuse_fixed(name)?;
+            return self.read_container(&Container::from_bytes(bytes)?);
+        }
+        let text = spec_of(bytes).map_err(unreadable)?;
+        if syntax::is_foreign(&text) {
+            return Err(unreadable(no_network()));
+        }
+        self.front_text(name, text)
     }
 
     /// Inputs are fixed in ONNX models, one of which may give a text its weights.
@@ -227,22 +249,31 @@ pub(crate) fn read_spec(path: &Path) -> io::Result<String> {
     let file = opened::open(path)?;
     let mut bytes = vec![];
     file.take(MAX_SOURCE as u64 + 1).read_to_end(&mut bytes)?;
+    spec_of(&bytes)
+}
+
+fn no_network() -> io::Error {
+    io::Error::other("this is a text, but no network: it does not begin with `netc 1`")
+}
+
+/// The text of a spec's bytes.
+fn spec_of(bytes: &[u8]) -> io::Result<String> {
     if bytes.len() > MAX_SOURCE {
         return Err(io::Error::other(format!("the file is larger than {} MiB", MAX_SOURCE >> 20)));
     }
     if bytes.starts_with(&MAGIC) {
         return Err(io::Error::other("this is a compiled model, not a spec; it runs as it is"));
     }
-    if onnx::is_onnx(&bytes) {
+    if onnx::is_onnx(bytes) {
         return Err(io::Error::other("this is an ONNX model, not a spec; `netc import` makes a spec of it"));
     }
-    if let Some(kind) = kind_of(&bytes).filter(|_| !bytes.is_empty() && !bytes.starts_with(b"netc ")) {
+    if let Some(kind) = kind_of(bytes).filter(|_| !bytes.is_empty() && !bytes.starts_with(b"netc ")) {
         return Err(io::Error::other(format!("this is {kind}, and no network")));
     }
     // Editors of Windows put a mark of the encoding before the text.
-    let bytes = bytes.strip_prefix(UTF8_MARK).map(<[u8]>::to_vec).unwrap_or(bytes);
-    String::from_utf8(bytes)
-        .map_err(|e| io::Error::other(format!("this is no spec: {}", no_utf8(e.as_bytes(), &e.utf8_error()))))
+    let bytes = bytes.strip_prefix(UTF8_MARK).unwrap_or(bytes);
+    let text = std::str::from_utf8(bytes).map(String::from);
+    text.map_err(|e| io::Error::other(format!("this is no spec: {}", no_utf8(bytes, &e))))
 }
 
 /// Where a text stops being UTF-8.

@@ -8,12 +8,17 @@ use crate::ir::Remark;
 /// What is being done, for whoever shows progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// The text is read, or the model.
     Front,
+    /// Weights get their values.
     Weights,
+    /// The passes run.
     Optimize,
     /// Kernels are measured.
     Tune,
+    /// Code is made, and weights are packed.
     Generate,
+    /// The compiled file gets its place.
     Write,
 }
 

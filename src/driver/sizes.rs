@@ -1,7 +1,7 @@
 //! One network for inputs of several sizes: a model for each, compiled when it is first asked for.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::programs::Programs;
 use super::{Cache, Compiler, Error, Network, recipe};
@@ -20,6 +20,13 @@ pub enum NetworkSource {
         /// In netc's language.
         text: String,
     },
+    /// A file that somebody has in memory: an ONNX model, a portable model or a text.
+    Bytes {
+        /// What messages call it. Files that it names lie beside the file of that path, or in the current folder.
+        name: PathBuf,
+        /// All of them; they are shared, and read where they are.
+        bytes: Arc<[u8]>,
+    },
     /// A compiled model, which has the texts that it was made of and says where its weights are.
     Compiled(PathBuf),
 }
@@ -35,6 +42,7 @@ impl NetworkSource {
             NetworkSource::Compiled(path) => recipe::remake_for(path, &compiler.shapes, compiler.options)?,
             NetworkSource::File(path) => loaded(compiler, compiler.front(path)?)?,
             NetworkSource::Text { name, text } => loaded(compiler, compiler.front_text(name, text.as_str())?)?,
+            NetworkSource::Bytes { name, bytes } => loaded(compiler, compiler.front_bytes(name, bytes)?)?,
         };
         compiler.optimize(&mut network);
         Ok((compiler, network))
@@ -74,6 +82,95 @@ fn loaded(compiler: &Compiler, mut network: Network) -> Result<(Compiler, Networ
 /// The sizes of all inputs, without the numbers of images.
 type Sizes = Vec<Vec<usize>>;
 
+impl Compiler {
+    /// A compiler for each size of pictures, height and width, with each number of images, for
+    /// [`NetworkSource::compile_sizes`]. Without any size the network has those that it states; without any number of
+    /// images it is this compiler's.
+    ///
+    /// # Errors
+    /// Where a size or a number is out of range or listed twice, or there are more than 64 programs together.
+    pub fn for_sizes(&self, pictures: &[[usize; 2]], batches: &[usize]) -> Result<Vec<Compiler>, SizesError> {
+        let batches = if batches.is_empty() { &[self.batch][..] } else { batches };
+        let asked = asked(pictures, batches)?.into_iter();
+        let with = |(size, batch): Asked| Compiler {
+            pictures: size.or(self.pictures),
+            batch: batch.unwrap_or(self.batch),
+            ..self.clone()
+        };
+        Ok(asked.map(with).collect())
+    }
+}
+
+/// What one program is asked for: a size of pictures and a number of images, where any are listed.
+pub(crate) type Asked = (Option<[usize; 2]>, Option<usize>);
+
+/// Each size of pictures with each number of images.
+///
+/// # Errors
+/// As [`Compiler::for_sizes`].
+pub(crate) fn asked(pictures: &[[usize; 2]], batches: &[usize]) -> Result<Vec<Asked>, SizesError> {
+    if let Some(&wrong) = batches.iter().find(|images| !(1..=MAX_BATCH).contains(*images)) {
+        return Err(SizesError::Batch(wrong));
+    }
+    if let Some(&wrong) = pictures.iter().find(|size| size.iter().any(|side| !(1..=MAX_SIDE).contains(side))) {
+        return Err(SizesError::Picture(wrong));
+    }
+    let (sizes, numbers) = (listed(pictures), listed(batches));
+    if sizes.len().saturating_mul(numbers.len()) > MAX_PROGRAMS {
+        return Err(SizesError::Many { pictures: sizes.len(), batches: numbers.len() });
+    }
+    if let Some(&twice) = repeated(batches) {
+        return Err(SizesError::BatchTwice(twice));
+    }
+    if let Some(&twice) = repeated(pictures) {
+        return Err(SizesError::PictureTwice(twice));
+    }
+    Ok(sizes.into_iter().flat_map(|size| numbers.iter().map(move |&images| (size, images))).collect())
+}
+
+/// Each of a list, or nothing once.
+fn listed<T: Copy>(values: &[T]) -> Vec<Option<T>> {
+    match values {
+        [] => vec![None],
+        values => values.iter().copied().map(Some).collect(),
+    }
+}
+
+/// The first that is listed before.
+fn repeated<T: PartialEq>(values: &[T]) -> Option<&T> {
+    (1..values.len()).find(|&i| values[..i].contains(&values[i])).map(|i| &values[i])
+}
+
+/// Programs for more sizes are not made at once.
+const MAX_PROGRAMS: usize = 64;
+
+/// Pictures are no larger, in pixels along a side.
+pub(crate) const MAX_SIDE: usize = 1 << 16;
+
+/// Images that a program may be asked to compute at once.
+const MAX_BATCH: usize = 1 << 16;
+
+/// Sizes that no model can be compiled for together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "a variant's text and its message say what its fields are")]
+pub enum SizesError {
+    /// A number of images out of range.
+    #[error("batch is a number from 1 to {MAX_BATCH}, not {0}")]
+    Batch(usize),
+    /// A size of pictures out of range.
+    #[error("a size of pictures is height and width, each from 1 to {MAX_SIDE}, not {}x{}", .0[0], .0[1])]
+    Picture([usize; 2]),
+    /// A number of images is listed twice.
+    #[error("the batch {0} is listed twice")]
+    BatchTwice(usize),
+    /// A size of pictures is listed twice.
+    #[error("the size {}x{} is listed twice", .0[0], .0[1])]
+    PictureTwice([usize; 2]),
+    /// More programs than one model has.
+    #[error("{pictures} sizes of pictures with {batches} numbers of images are {} programs; {MAX_PROGRAMS} are the most", pictures * batches)]
+    Many { pictures: usize, batches: usize },
+}
+
 /// Models of one network for several sizes of its inputs. The latest are kept.
 pub struct ModelsBySize {
     compiler: Compiler,
@@ -84,6 +181,8 @@ pub struct ModelsBySize {
     made: Mutex<Vec<(Sizes, Arc<Model>)>>,
     most: usize,
     cache: Option<Cache>,
+    /// Held by the one that compiles. Whoever wants a size that is there does not wait for it.
+    compiling: Mutex<()>,
 }
 
 impl ModelsBySize {
@@ -91,7 +190,8 @@ impl ModelsBySize {
     pub fn new(compiler: Compiler, source: NetworkSource, model: &Arc<Model>, most: usize) -> Self {
         let inputs = model.inputs().iter().map(|port| port.name().to_string()).collect();
         let key = model.inputs().iter().map(|port| key(port.shape())).collect();
-        Self { compiler, source, inputs, made: Mutex::new(vec![(key, model.clone())]), most: most.max(1), cache: None }
+        let (made, compiling) = (Mutex::new(vec![(key, model.clone())]), Mutex::default());
+        Self { compiler, source, inputs, made, most: most.max(1), cache: None, compiling }
     }
 
     /// Keeps what is compiled on disk as well, and looks there before it compiles.
@@ -100,18 +200,33 @@ impl ModelsBySize {
         self
     }
 
+    /// The model for inputs of these sizes, as [`Self::model`] takes them, where it is there already.
+    pub fn known(&self, shapes: &[Vec<usize>]) -> Option<Arc<Model>> {
+        self.find(&shapes.iter().map(|shape| key(shape)).collect())
+    }
+
+    fn find(&self, key: &Sizes) -> Option<Arc<Model>> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = made.iter().position(|(known, _)| known == key)?;
+        let found = made.remove(place);
+        let model = found.1.clone();
+        made.push(found);
+        Some(model)
+    }
+
     /// The model for inputs of these sizes, in the inputs' order. Their first sizes, numbers of images, do not matter.
     ///
     /// # Errors
     /// Where the network cannot be compiled for them. Nothing is remembered then.
     pub fn model(&self, shapes: &[Vec<usize>]) -> Result<Arc<Model>, Error> {
         let key: Sizes = shapes.iter().map(|shape| key(shape)).collect();
-        // Others wait while one compiles: they most likely want the same.
-        let mut made = self.made.lock().unwrap_or_else(|broken| broken.into_inner());
-        if let Some(place) = made.iter().position(|(known, _)| *known == key) {
-            let found = made.remove(place);
-            made.push(found);
-            return Ok(made.last().expect("pushed just now").1.clone());
+        if let Some(model) = self.find(&key) {
+            return Ok(model);
+        }
+        // One compiles at a time, which takes all of the machine; who waits most likely wants the same.
+        let _one = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(model) = self.find(&key) {
+            return Ok(model);
         }
         let mut compiler = Compiler { pictures: None, ..self.compiler.clone() };
         for (name, shape) in self.inputs.iter().zip(shapes) {
@@ -122,6 +237,7 @@ impl ModelsBySize {
             Some(cache) => self.source.compile_cached(std::slice::from_ref(&compiler), cache)?,
             None => self.source.compile(&compiler)?,
         });
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         made.push((key, model.clone()));
         let surplus = made.len().saturating_sub(self.most);
         made.drain(..surplus);

@@ -451,6 +451,12 @@ impl Model {
         self.code.bytes()
     }
 
+    /// The seed that the weights were made of, where no file gave any: they are random then. None of a model without weights.
+    pub fn random_seed(&self) -> Option<u64> {
+        // One without weights has a byte of them.
+        self.about().random_seed().filter(|_| self.weights_bytes() > 1)
+    }
+
     /// Bytes of the packed weights.
     pub fn weights_bytes(&self) -> u64 {
         self.source.weights().len() as u64

@@ -341,7 +341,7 @@ impl Program {
     }
 
     /// The number of images in values of these lengths, which are the first ports', if any.
-    fn count_images(&self, lengths: impl Iterator<Item = usize>) -> Result<Option<usize>, RunError> {
+    pub(super) fn count_images(&self, lengths: impl Iterator<Item = usize>) -> Result<Option<usize>, RunError> {
         let batch = self.manifest.batched();
         let mut images = None;
         for (port, given) in self.manifest.ports().zip(lengths) {

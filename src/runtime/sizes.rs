@@ -132,6 +132,14 @@ impl<'m> ModelSize<'m> {
         shapes.all(fits) && ports.next().is_none()
     }
 
+    /// How many images there are in values of these lengths, the inputs' and then the outputs', as [`Self::run`] counts them.
+    ///
+    /// # Errors
+    /// Where a length is no port's, or they do not agree.
+    pub fn images(&self, lengths: impl Iterator<Item = usize>) -> Result<usize, RunError> {
+        Ok(self.program().count_images(lengths)?.unwrap_or(1))
+    }
+
     /// Runs on values of this size; otherwise as [`Model::run`].
     ///
     /// # Errors

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use netc::internals::artifact::Cause;
+use netc::internals::driver::{Event, Observer, Stage};
 use netc::internals::interop::onnx::{Options, import, proto};
 use netc::internals::interpreter;
 use netc::internals::runtime::RunError;
-use netc::{Cache, Compiler, Model, ModelFile, ModelOptions, ModelsBySize, NetworkSource, Shape, Tensor};
+use netc::{Cache, Compiler, Model, ModelFile, ModelOptions, ModelsBySize, NetworkSource, Shape, SizesError, Tensor};
 use prost::Message;
 
 const SPEC: &str = "netc 1
@@ -227,6 +228,93 @@ fn a_compiled_model_is_compiled_again_for_another_size() {
     let network = seeded().pictures(8, 8).optimized(&folder.path("m.net")).unwrap();
     let input = values(&[1, 3, 8, 8]);
     assert_close(&run(&made, &input), &interpreter::run(&network.graph, &[input]).unwrap()[0]);
+}
+
+#[test]
+fn compilers_for_sizes_are_each_size_with_each_number() {
+    let made = |pictures: &[[usize; 2]], batches: &[usize]| {
+        let made = Compiler::new().batch(3).for_sizes(pictures, batches)?;
+        Ok(made.iter().map(|compiler| (compiler.pictures, compiler.batch)).collect::<Vec<_>>())
+    };
+    let (small, large) = (Some([8, 8]), Some([8, 12]));
+    assert_eq!(made(&[], &[]), Ok(vec![(None, 3)]));
+    assert_eq!(made(&[[8, 8], [8, 12]], &[]), Ok(vec![(small, 3), (large, 3)]));
+    assert_eq!(made(&[[8, 8], [8, 12]], &[1, 4]), Ok(vec![(small, 1), (small, 4), (large, 1), (large, 4)]));
+    let many: Vec<[usize; 2]> = (1..=32).map(|side| [side, side]).collect();
+    assert_eq!(made(&many, &[1, 2]).unwrap().len(), 64);
+    assert_eq!(made(&many, &[1, 2, 3]), Err(SizesError::Many { pictures: 32, batches: 3 }));
+    assert_eq!(made(&[[8, 8], [8, 12], [8, 8]], &[]), Err(SizesError::PictureTwice([8, 8])));
+    assert_eq!(made(&[], &[4, 1, 4]), Err(SizesError::BatchTwice(4)));
+    assert_eq!(made(&[[8, 0]], &[]), Err(SizesError::Picture([8, 0])));
+    assert_eq!(made(&[], &[1, 65537]), Err(SizesError::Batch(65537)));
+    let text = SizesError::Many { pictures: 32, batches: 3 }.to_string();
+    assert_eq!(text, "32 sizes of pictures with 3 numbers of images are 96 programs; 64 are the most");
+}
+
+/// A size that is there does not wait for one that is being compiled.
+#[test]
+fn sizes_that_are_there_do_not_wait_for_others() {
+    let folder = Folder::new();
+    let (begun, begins) = std::sync::mpsc::channel();
+    let (go, goes) = std::sync::mpsc::channel::<()>();
+    let goes = std::sync::Mutex::new(goes);
+    let watch = move |event: Event| {
+        if let Event::Begin(Stage::Optimize) = event {
+            begun.send(()).unwrap();
+            goes.lock().unwrap().recv().unwrap();
+        }
+    };
+    let model = std::sync::Arc::new(folder.source().compile(&seeded()).unwrap());
+    let watched = Compiler { observer: Some(Observer(std::sync::Arc::new(watch))), ..seeded() };
+    let models = ModelsBySize::new(watched, folder.source(), &model, 4);
+    let (own, other) = ([vec![1, 3, 12, 12]], [vec![1, 3, 8, 8]]);
+    assert!(models.known(&own).is_some() && models.known(&other).is_none());
+    std::thread::scope(|scope| {
+        let compiling = scope.spawn(|| models.model(&other).unwrap());
+        begins.recv().unwrap();
+        assert_eq!(models.model(&own).unwrap().inputs()[0].shape(), [1, 3, 12, 12]);
+        assert!(models.known(&other).is_none());
+        go.send(()).unwrap();
+        assert_eq!(compiling.join().unwrap().inputs()[0].shape(), [1, 3, 8, 8]);
+    });
+    assert!(models.known(&other).is_some());
+}
+
+/// A network in memory is the file's, of each kind that a file may be; and a cache knows it again by its bytes.
+#[test]
+fn networks_in_memory_are_those_of_their_files() {
+    let folder = Folder::new();
+    let onnx = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import/small.onnx");
+    let portable = folder.path("m.portable.netc");
+    seeded().write_portable(&seeded().optimized(&folder.path("m.net")).unwrap(), &portable).unwrap();
+    let in_memory = |path: &Path| {
+        let bytes = std::fs::read(path).unwrap();
+        NetworkSource::Bytes { name: "<bytes>".into(), bytes: bytes.into() }
+    };
+    let cache = Cache::open(folder.path("cache")).unwrap();
+    for (path, compiler) in [(onnx, Compiler::new()), (portable, Compiler::new()), (folder.path("m.net"), seeded())] {
+        let of_file = NetworkSource::File(path.clone()).compile(&compiler).unwrap();
+        let of_bytes = in_memory(&path).compile(&compiler).unwrap();
+        let input = values(of_file.inputs()[0].shape());
+        assert_eq!(of_bytes.inputs(), of_file.inputs());
+        assert_eq!(run(&of_bytes, &input), run(&of_file, &input), "{}", path.display());
+        let (kept, compilers) = (|| std::fs::read_dir(folder.path("cache")).unwrap().count(), [compiler]);
+        let before = kept();
+        for _ in 0..2 {
+            let cached = in_memory(&path).compile_cached(&compilers, &cache).unwrap();
+            assert_eq!(run(&cached, &input), run(&of_file, &input));
+        }
+        assert!((2..=3).contains(&(kept() - before)), "{}: one model and its list, and a lock", path.display());
+    }
+    let refused = |bytes: &[u8]| {
+        let source = NetworkSource::Bytes { name: "<bytes>".into(), bytes: bytes.into() };
+        source.compile(&Compiler::new()).map(drop).unwrap_err().to_string()
+    };
+    assert_eq!(refused(b"hello"), "<bytes>: this is a text, but no network: it does not begin with `netc 1`");
+    assert!(refused(b"\x89PNG\r\n\x1a\n").contains("<bytes>: this is a PNG"), "{}", refused(b"\x89PNG\r\n\x1a\n"));
+    let compiled = std::fs::read(folder.compiled(&[seeded()])).unwrap();
+    assert!(refused(&compiled).contains("no portable model"), "{}", refused(&compiled));
+    assert!(refused(&compiled[..40]).contains("a model in memory"), "{}", refused(&compiled[..40]));
 }
 
 #[test]

@@ -72,8 +72,8 @@ impl ModelFile {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub fn from_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, FileError> {
-        let model = decode(bytes.into()).map_err(|e| FileError::new(path, e))?;
+    pub fn from_bytes(path: &Path, bytes: impl AsRef<[u8]> + Send + 'static) -> Result<Self, FileError> {
+        let model = decode(Bytes::from_owner(bytes)).map_err(|e| FileError::new(path, e))?;
         Ok(Self { path: path.into(), model, external: RefCell::default(), files: RefCell::default() })
     }
 

@@ -87,7 +87,7 @@ impl Default for Options {
 /// # Errors
 /// As [`import`]'s.
 pub(crate) fn import_beside(path: &Path, options: &Options, inputs: &[Vec<usize>]) -> Result<Graph, ImportError> {
-    let file = open(path, &options.fixed)?;
+    let file = fixed(ModelFile::open(path)?, &options.fixed)?;
     let mut options = options.clone();
     let own = file.model.graph.iter().flat_map(|graph| &graph.input);
     let own: HashSet<&str> = own.map(|input| input.name.as_str()).collect();
@@ -105,17 +105,17 @@ pub(crate) fn import_beside(path: &Path, options: &Options, inputs: &[Vec<usize>
 /// # Errors
 /// Where the file is damaged or takes what netc does not have; all such nodes are listed.
 pub fn import(path: &Path, options: &Options) -> Result<Graph, ImportError> {
-    import_file(&open(path, &options.fixed)?, options)
+    import_file(&fixed(ModelFile::open(path)?, &options.fixed)?, options)
 }
 
-/// A model some inputs of which always have these numbers.
+/// The model with constants in place of inputs.
 ///
 /// # Errors
-/// As [`ModelFile::open`] and [`ModelFile::fix`].
-pub(crate) fn open(path: &Path, fixed: &BTreeMap<String, Vec<f64>>) -> Result<ModelFile, ImportError> {
-    let mut file = ModelFile::open(path)?;
+/// Where there is no such input, or the numbers do not fit.
+pub(crate) fn fixed(mut file: ModelFile, fixed: &BTreeMap<String, Vec<f64>>) -> Result<ModelFile, ImportError> {
+    let path = file.path.clone();
     for (input, values) in fixed {
-        file.fix(input, values).map_err(|message| ImportError::Model { path: path.into(), message })?;
+        file.fix(input, values).map_err(|message| ImportError::Model { path: path.clone(), message })?;
     }
     Ok(file)
 }
