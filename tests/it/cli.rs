@@ -166,7 +166,8 @@ fn advice_can_be_followed() {
                 continue;
             }
             // What clap says of the command line itself names what was typed.
-            let is_message = line.starts_with("  ! ") && !line.contains("argument '") && !line.contains("tip:");
+            let is_message =
+                line.starts_with("  ! ") && !line.contains("argument '") && !line.contains("For more information");
             if !is_message || command.is_empty() || command.starts_with('-') || line.contains("Usage:") {
                 continue;
             }
