@@ -89,7 +89,7 @@ impl Array {
     }
 
     /// A weight that was dequantized, as its levels and a scale for each of its output channels, which are its axis
-    /// `axis`: what layers with weights of few bits keep. `None` where it is no such weight.
+    /// `axis`: what layers with weights of few bits keep, and how many bits. `None` where it is no such weight.
     pub(crate) fn whole_weight(&self, axis: usize) -> Option<(usize, Vec<Values>)> {
         let Origin::Dequantized { levels, scale, zero, axis: own } = self.origin.as_deref()? else { return None };
         let channels = self.dims[axis];
@@ -103,10 +103,14 @@ impl Array {
         // A scale below 0 is that of opposite levels.
         let centred = |(i, level): (usize, &i64)| (level - zero[of(i)]) as f32 * scale[of(i)].signum();
         let centred: Vec<f32> = levels.iter().enumerate().map(centred).collect();
-        let fits = centred.iter().all(|level| (-128.0..=127.0).contains(level));
+        // Unsigned levels less a zero point that is not in their middle have a sign beside 8 bits.
+        let bits = [8, 9].into_iter().find(|&bits| {
+            let levels = Levels { bits, signed: true };
+            centred.iter().all(|&level| (levels.low() as f32..=levels.high() as f32).contains(&level))
+        })?;
         let scales: Vec<f32> = (0..channels).map(|c| scale[if own { c } else { 0 }].abs()).collect();
         let usable = scales.iter().all(|&s| s > 0.0 && s.is_finite());
-        (fits && usable).then(|| (8, vec![Arc::new(centred) as Values, Arc::new(scales)]))
+        usable.then(|| (bits, vec![Arc::new(centred) as Values, Arc::new(scales)]))
     }
 
     /// What is known of the numbers when their axes move.

@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::proto::{self, attribute_type, data_type};
 use super::{ImportError, ModelFile, Options, import_file};
-use crate::tensor::Tensor;
+use crate::tensor::{Element, Tensor};
 use crate::{interpreter, ir};
 
 /// `Conv x w b -> y : name` with attributes.
@@ -461,7 +461,7 @@ fn factors_and_terms_of_channels_are_one_layer() {
     insta::assert_snapshot!(graph.to_string());
 }
 
-/// Weights in 8 bits whose zero points leave no 8 bits: the network computes in floats.
+/// Weights in 8 bits whose zero points leave no 8 bits have 9.
 #[test]
 fn weights_are_dequantized() {
     let nodes =
@@ -479,8 +479,9 @@ fn weights_are_dequantized() {
         bytes("zero", &[2], &[0, 1]),
     ];
     let graph = import(&model(&[0, 1, 2, 2], nodes, known, "y")).unwrap_or_else(|e| panic!("{e}"));
-    let (weight, _) = graph.weights.iter().next().unwrap();
-    assert_eq!((*graph.weights.values(weight)).as_ref(), [0.5, -0.5, 4.0, -258.0]);
+    let values = |(id, _)| (*graph.weights.values(id)).as_ref().to_vec();
+    let weights: Vec<Vec<f32>> = graph.weights.iter().map(values).collect();
+    assert_eq!(weights, [vec![1.0, -1.0, 2.0, -129.0], vec![0.5, 2.0]]);
 }
 
 #[test]
@@ -1161,6 +1162,26 @@ fn weights_of_four_bits_and_in_blocks() {
     let graph = import(&model(&[1, 5, 1, 1], nodes, known, "y")).unwrap_or_else(|e| panic!("{e}"));
     let (weight, _) = graph.weights.iter().next().unwrap();
     assert_eq!((*graph.weights.values(weight)).as_ref(), [0.5, 1.0, -16.0, -2.0, 28.0]);
+}
+
+/// Bytes less a zero point that is not in their middle have a sign beside 8 bits.
+#[test]
+fn weights_of_unsigned_bytes() {
+    let imported = |zero: u8| {
+        let known = vec![
+            bytes("w", &[2, 3, 1, 1], data_type::UINT8, &[1, 255, 3, 100, 129, 7]),
+            bytes("z", &[], data_type::UINT8, &[zero]),
+            number("s", 0.5),
+        ];
+        let nodes = vec![node("DequantizeLinear w s z -> v", vec![]), node("Conv x v -> y : conv", vec![])];
+        let graph = import(&model(&[1, 3, 1, 1], nodes, known, "y")).unwrap_or_else(|e| panic!("{e}"));
+        let (weight, declared) = graph.weights.iter().next().unwrap();
+        let values = (*graph.weights.values(weight)).as_ref().to_vec();
+        (declared.shape.element(), values, graph.to_string().contains("bits=9"))
+    };
+    assert_eq!(imported(128), (Element::I8, vec![-127.0, 127.0, -125.0, -28.0, 1.0, -121.0], false));
+    assert_eq!(imported(100), (Element::I16, vec![-99.0, 155.0, -97.0, 0.0, 29.0, -93.0], true));
+    assert_eq!(imported(255), (Element::I16, vec![-254.0, 0.0, -252.0, -155.0, -126.0, -248.0], true));
 }
 
 /// Tools that give the largest number of a block the lowest level have scales below 0.
