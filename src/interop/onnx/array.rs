@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::call::Grid;
 use crate::ops::quantized::Levels;
 use crate::weights::Values;
 
@@ -78,7 +79,7 @@ impl Array {
         let levels = self.as_ints().ok_or("it dequantizes floating-point numbers")?;
         let (count, inner) = axis.map_or((1, 1), |axis| (self.dims[axis], self.dims[axis + 1..].iter().product()));
         if scale.len() != count || zero.len() != count {
-            return Err(format!("{} scales for {count} places", scale.len()));
+            return Err(Grid::other_number(scale.len(), count, axis.unwrap_or(0)));
         }
         let of = |i: usize| i / inner.max(1) % count;
         let number = |(i, level): (usize, &i64)| ((level - zero[of(i)]) as f64 * f64::from(scale[of(i)])) as f32;
