@@ -7,6 +7,8 @@ use xxhash_rust::xxh3::xxh3_64;
 /// transfer that took the file for text.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89NETC\r\n\x1a";
 pub(crate) const VERSION: u32 = 2;
+/// A file that holds one of [`VERSION`], packed.
+pub(super) const PACKED_VERSION: u32 = 3;
 /// Sections begin at multiples of this; so does the operating system's unit of protection.
 pub(crate) const PAGE: u64 = 4096;
 /// The weights have a checksum for each block of this many bytes.
@@ -18,7 +20,7 @@ pub(crate) const PORTABLE: &str = "portable";
 const BYTE_ORDER_MARK: u32 = 0x0102_0304;
 const SECTION_TABLE: usize = 48;
 const SECTION_ENTRY: usize = 32;
-const CHECKSUM_AT: usize = PAGE as usize - 8;
+pub(super) const CHECKSUM_AT: usize = PAGE as usize - 8;
 const ARCHITECTURE: std::ops::Range<usize> = 16..32;
 
 /// What a section holds. The number is what the file says.
@@ -175,15 +177,15 @@ impl Header {
     }
 }
 
-fn malformed(what: &str) -> Cause {
+pub(super) fn malformed(what: &str) -> Cause {
     Cause::Malformed { message: format!("{what} in the header makes no sense") }
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 

@@ -47,6 +47,9 @@
 //! `--batch 1,4,16`). All are in one code section and read one weights section: what two programs pack alike is there once.
 //! The first is the one for whoever names no size.
 //!
+//! **Packed files.** A file of another version number holds one of these, as `packed.rs` describes: `--small` writes small
+//! networks so, whose code and texts are a large share of the file. It is unpacked into memory when it is opened.
+//!
 //! **Versions.** Magic, version and the header's checksum keep their place in all versions. A file
 //! of another version is refused with both numbers and never half understood; there is no
 //! conversion, since compiling again takes seconds. A file of each past version stays among the
@@ -63,6 +66,7 @@ mod error;
 mod format;
 mod image;
 mod metadata;
+mod packed;
 #[cfg(feature = "compile")]
 mod portable;
 mod read;

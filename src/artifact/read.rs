@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::error::{Cause, OpenError};
 use super::format::{BLOCK, Header, PAGE, PORTABLE, Section, SectionKind, padded};
 use super::metadata::{Metadata, PortableMetadata, check_programs};
-use super::{About, Program, Texts};
+use super::{About, Program, Texts, packed};
 use crate::mapped::{Change, Stamp};
 use crate::opened;
 
@@ -70,14 +70,26 @@ impl Container {
         let stamp = Stamp::of(&file)?;
         let mut start = vec![];
         (&mut file).take(PAGE).read_to_end(&mut start)?;
+        if packed::is_packed(&start) {
+            // One that is packed is small; what is read beyond that is enough to say so.
+            file.take(packed::MAX_UNPACKED).read_to_end(&mut start)?;
+            return Self::unpack(path, &start, packed::MAX_UNPACKED);
+        }
         let header = Header::decode(&start, bytes)?;
         Ok(Self { path: path.into(), bytes: Bytes::File { file: Arc::new(file), stamp }, header })
     }
 
+    /// The file within a packed one, of which `bytes` are all.
+    fn unpack(path: &Path, bytes: &[u8], limit: u64) -> Result<Self, Cause> {
+        let within = packed::unpacked(bytes, limit)?;
+        let header = Header::decode(&within[..within.len().min(PAGE as usize)], within.len() as u64)?;
+        Ok(Self { path: path.into(), bytes: Bytes::Memory(frozen(within)?), header })
+    }
+
     /// As [`Self::open`], once all of the file is in memory of this process, which no file may take
-    /// more of than `limit`. What is looked at is then what is used.
+    /// more of than `limit`. What `look` is shown, the bytes of the file, is then what is used.
     #[cfg(feature = "cli")]
-    pub(crate) fn copy_of(path: &Path, limit: u64) -> Result<Self, OpenError> {
+    pub(crate) fn copy_of(path: &Path, limit: u64, look: impl FnOnce(&[u8])) -> Result<Self, OpenError> {
         let copied = || -> Result<Self, Cause> {
             let (file, bytes) = open(path)?;
             if bytes > limit {
@@ -85,6 +97,10 @@ impl Container {
             }
             let mut map = MmapMut::map_anon((bytes as usize).max(1))?;
             read_at(&file, &mut map[..bytes as usize], 0)?;
+            look(&map[..bytes as usize]);
+            if packed::is_packed(&map) {
+                return Self::unpack(path, &map[..bytes as usize], limit);
+            }
             let header = Header::decode(&map[..bytes.min(PAGE) as usize], bytes)?;
             Ok(Self { path: path.into(), bytes: Bytes::Memory(frozen(map)?), header })
         };
@@ -95,6 +111,9 @@ impl Container {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, OpenError> {
         let path = PathBuf::from("a model in memory");
         let copied = || -> Result<Self, Cause> {
+            if packed::is_packed(bytes) {
+                return Self::unpack(&path, bytes, packed::MAX_UNPACKED);
+            }
             let start = &bytes[..bytes.len().min(PAGE as usize)];
             let header = Header::decode(start, bytes.len() as u64)?;
             let mut map = MmapMut::map_anon(bytes.len().max(1))?;
@@ -109,7 +128,7 @@ impl Container {
     /// A file's bytes that are a part of the program. Where they begin at a page they stay where they are, else they are
     /// copied.
     pub(crate) fn from_static(bytes: &'static [u8]) -> Result<Self, OpenError> {
-        if !bytes.as_ptr().addr().is_multiple_of(PAGE as usize) {
+        if !bytes.as_ptr().addr().is_multiple_of(PAGE as usize) || packed::is_packed(bytes) {
             return Self::from_bytes(bytes);
         }
         let path = PathBuf::from("a model in the program");
@@ -119,7 +138,7 @@ impl Container {
         }
     }
 
-    /// All bytes of the file.
+    /// All bytes of the file; of a packed one, those of the file within.
     pub(crate) fn to_bytes(&self) -> Result<Vec<u8>, Cause> {
         let mut bytes = vec![0; self.header.file_bytes as usize];
         self.read_at(&mut bytes, 0)?;
@@ -128,15 +147,6 @@ impl Container {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// All bytes, where they are in memory.
-    #[cfg(feature = "cli")]
-    pub(crate) fn in_memory(&self) -> Option<&[u8]> {
-        match &self.bytes {
-            Bytes::File { .. } => None,
-            Bytes::Memory(map) => Some(&map[..self.header.file_bytes as usize]),
-        }
     }
 
     /// Whether others can change what is read.

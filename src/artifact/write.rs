@@ -1,6 +1,6 @@
 //! Writing a `.netc` file: into a temporary file beside its place, which is renamed when it is whole.
 
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::error::WriteError;
 use super::format::{BLOCK, Header, PAGE, PORTABLE, Section, padded};
 use super::metadata::{Metadata, PortableMetadata, TensorRecord};
-use super::{About, Bundle, Destination, Program, Texts, Weights};
+use super::{About, Bundle, Destination, Program, Texts, Weights, packed};
 use crate::output::OutputFile;
 
 /// A file under construction. Dropped before [`Self::finish`], it leaves nothing behind.
@@ -44,9 +44,36 @@ impl Writer {
     /// # Errors
     /// As for any writing of a file.
     pub(crate) fn finish(self, bundle: &Bundle) -> Result<(), WriteError> {
-        let blocks = checksums(&bundle.weights);
-        let metadata = Metadata { programs: bundle.programs.clone(), blocks: blocks.clone() };
-        self.write(std::env::consts::ARCH, &bundle.weights, &blocks, &bundle.code, &metadata, &bundle.texts)
+        let Self { path, output } = self;
+        let written = write_bundle(&output, bundle).and_then(|_| output.commit());
+        written.map_err(|cause| WriteError { path, cause })
+    }
+
+    /// As [`Self::finish`]; the file is packed where code, texts and padding are a share of it that tells.
+    ///
+    /// # Errors
+    /// As for any writing of a file.
+    pub(crate) fn finish_small(self, bundle: &Bundle) -> Result<(), WriteError> {
+        let Self { path, output } = self;
+        let body = || {
+            let length = write_bundle(&output, bundle)?;
+            if !is_worth_packing(length, bundle.weights.len() as u64) {
+                return output.commit();
+            }
+            let mut plain = Vec::with_capacity(length as usize);
+            let mut file = output.file();
+            file.seek(SeekFrom::Start(0))?;
+            file.read_to_end(&mut plain)?;
+            let packed = packed::packed(&plain);
+            if packed.len() >= plain.len() {
+                return output.commit();
+            }
+            // Into a file of its own: the weights may still be mapped from the first one.
+            let small = OutputFile::create(&path)?;
+            small.file().write_all(&packed)?;
+            small.commit()
+        };
+        body().map_err(|cause| WriteError { path, cause })
     }
 
     /// Writes a portable file. `weights` are the numbers of the tensors, one after the other.
@@ -68,29 +95,41 @@ impl Writer {
             open_inputs: open_inputs.to_vec(),
             blocks: blocks.clone(),
         };
-        self.write(PORTABLE, weights, &blocks, &[], &metadata, std::slice::from_ref(texts))
-    }
-
-    fn write(
-        self,
-        architecture: &str,
-        weights: &Weights,
-        blocks: &[u64],
-        code: &[u8],
-        metadata: &impl serde::Serialize,
-        texts: &[Texts],
-    ) -> Result<(), WriteError> {
         let Self { path, output } = self;
-        let body = || -> io::Result<()> {
-            let file = output.file();
-            if !weights.in_file() {
-                write_at(&mut &*file, PAGE, weights)?;
-            }
-            let end = write_around(&mut &*file, architecture, weights.len(), blocks, code, metadata, texts)?;
-            file.set_len(end)
-        };
-        body().and_then(|()| output.commit()).map_err(|cause| WriteError { path, cause })
+        let written = write_all(&output, PORTABLE, weights, &blocks, &[], &metadata, std::slice::from_ref(texts));
+        written.and_then(|_| output.commit()).map_err(|cause| WriteError { path, cause })
     }
+}
+
+/// Weights that were packed elsewhere than in the file are copied into it. Gives the file's length.
+fn write_all(
+    output: &OutputFile,
+    architecture: &str,
+    weights: &Weights,
+    blocks: &[u64],
+    code: &[u8],
+    metadata: &impl serde::Serialize,
+    texts: &[Texts],
+) -> io::Result<u64> {
+    let file = output.file();
+    if !weights.in_file() {
+        write_at(&mut &*file, PAGE, weights)?;
+    }
+    let end = write_around(&mut &*file, architecture, weights.len(), blocks, code, metadata, texts)?;
+    file.set_len(end)?;
+    Ok(end)
+}
+
+fn write_bundle(output: &OutputFile, bundle: &Bundle) -> io::Result<u64> {
+    let blocks = checksums(&bundle.weights);
+    let metadata = Metadata { programs: bundle.programs.clone(), blocks: blocks.clone() };
+    write_all(output, std::env::consts::ARCH, &bundle.weights, &blocks, &bundle.code, &metadata, &bundle.texts)
+}
+
+/// Small files, and those of which more than a twenty-fifth is no weights. Others are opened faster as they are.
+fn is_worth_packing(length: u64, weights: u64) -> bool {
+    const SMALL: u64 = 1 << 20;
+    length <= packed::MAX_UNPACKED && (length <= SMALL || (length - weights) * 25 > length)
 }
 
 /// The bytes of the file that a model in memory would be.

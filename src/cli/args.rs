@@ -370,6 +370,14 @@ pub(crate) fn whole<T: TryFrom<u64> + Clone + Send + Sync + 'static>(
     }
 }
 
+/// Reads numbers from 0 on, of a unit that is said where they are none.
+pub(crate) fn number_of(unit: &'static str) -> impl Fn(&str) -> std::result::Result<f64, String> + Clone + Send + Sync {
+    move |text| {
+        let number = text.trim().parse::<f64>().ok().filter(|n| *n >= 0.0 && n.is_finite());
+        number.ok_or_else(|| format!("write a number of {unit}, such as 2 or 0.5"))
+    }
+}
+
 /// A number of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemorySize(pub u64);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::{CompilationArgs, NetworkArgs, ThreadArgs, whole};
+use super::args::{CompilationArgs, NetworkArgs, ThreadArgs, number_of, whole};
 use super::console::{Console, bytes};
 use super::engine::{is_compiled, open_model, refuse_flags};
 use super::failure::{Failure, Result};
@@ -35,7 +35,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u16>(1..=256))]
     pub streams: u16,
     /// How long to measure
-    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    #[arg(long, value_name = "S", default_value_t = 3.0, value_parser = number_of("seconds"))]
     pub seconds: f64,
     /// Runs before the measured ones
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = whole::<u32>(1..=100_000))]

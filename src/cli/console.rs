@@ -7,6 +7,7 @@ use std::time::Duration;
 use anstream::{AutoStream, ColorChoice};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::advice;
 use super::args::{ColorWhen, GlobalArgs, MessageFormat};
 use super::failure::{Failure, Result};
 use crate::diagnostic::{Diagnostic, Severity, Sources};
@@ -37,16 +38,19 @@ pub(crate) struct Console {
     pub(super) has_weights: bool,
     /// Bytes, where the user says how many.
     pub max_memory: Option<u64>,
+    /// The command, by its place among all: what a message advises is to be something that it takes.
+    command: Option<usize>,
 }
 
 /// The code of a mistake in the command line.
 pub(crate) const USAGE: &str = "usage";
 
 impl Console {
-    pub(crate) fn new(global: &GlobalArgs) -> Self {
+    /// For a command, by its place among all.
+    pub(crate) fn new(global: &GlobalArgs, command: Option<usize>) -> Self {
         let GlobalArgs { color, message_format: format, verbose, quiet, max_memory } = *global;
         let max_memory = max_memory.map(|size| size.0);
-        Self { color, format, verbose, quiet, is_again: false, has_weights: false, max_memory }
+        Self { color, format, verbose, quiet, is_again: false, has_weights: false, max_memory, command }
     }
 
     /// For reading a text once more, with other weights.
@@ -131,18 +135,21 @@ impl Console {
 
     fn say(&self, color: &str, kind: &str, text: impl std::fmt::Display) {
         let text = text.to_string();
-        let _ = writeln!(self.err(), "{color}{kind}{RESET}{BOLD}:{RESET} {}", escape::text(&text));
+        let text = advice::fitted(&text, self.command);
+        let _ = writeln!(self.err(), "{color}{kind}{RESET}{BOLD}:{RESET} {}", escape::message(&text));
     }
 
     /// Findings in a spec: as text on standard error, as JSON (for programs) on standard output.
     pub(crate) fn diagnostics(&self, diagnostics: &[Diagnostic], sources: &Sources) -> Result<()> {
+        let diagnostics = diagnostics.iter().map(|d| self.with_flags_of_the_command(d));
         match self.format {
             MessageFormat::Json => {
-                Ok(self.out().write_all(render::render(diagnostics, sources, Style::Json).as_bytes())?)
+                let diagnostics: Vec<Diagnostic> = diagnostics.collect();
+                Ok(self.out().write_all(render::render(&diagnostics, sources, Style::Json).as_bytes())?)
             }
             MessageFormat::Text => {
-                let is_told = |d: &&Diagnostic| !self.quiet || d.severity == Severity::Error;
-                let diagnostics: Vec<Diagnostic> = diagnostics.iter().filter(is_told).cloned().collect();
+                let is_told = |d: &Diagnostic| !self.quiet || d.severity == Severity::Error;
+                let diagnostics: Vec<Diagnostic> = diagnostics.filter(is_told).collect();
                 if diagnostics.is_empty() {
                     return Ok(());
                 }
@@ -153,6 +160,13 @@ impl Console {
                 Ok(())
             }
         }
+    }
+
+    fn with_flags_of_the_command(&self, diagnostic: &Diagnostic) -> Diagnostic {
+        let fitted = |text: &String| advice::fitted(text, self.command).into_owned();
+        let Diagnostic { message, notes, help, .. } = diagnostic;
+        let [notes, help] = [notes, help].map(|texts| texts.iter().map(fitted).collect());
+        Diagnostic { message: fitted(message), notes, help, ..diagnostic.clone() }
     }
 
     /// Tells why the command failed. Mistakes of a spec come with their source.

@@ -469,9 +469,10 @@ fn known(file: &Path, expected: Option<ContentHash>, console: Console) -> Result
     if expected.is_none() || !(is_compiled(file) || is_portable(file)) {
         return Ok(None);
     }
-    let container = Container::copy_of(file, memory_limit(console)).map_err(Failure::message)?;
-    let bytes = container.in_memory().expect("copied just now");
-    expect(file, expected, ContentHash::of(bytes))?;
+    let mut hash = None;
+    let container = Container::copy_of(file, memory_limit(console), |bytes| hash = Some(ContentHash::of(bytes)));
+    let container = container.map_err(Failure::message)?;
+    expect(file, expected, hash.expect("it was looked at"))?;
     Ok(Some(container))
 }
 

@@ -424,6 +424,9 @@ pub(crate) fn assign(flag: &str, arguments: &[String], ports: &[Port]) -> Result
                 return Err(Failure::Usage(format!("{flag} {argument}: {message}")));
             }
         };
+        if file.is_empty() {
+            return Err(Failure::Usage(format!("{flag} {argument}: no file is named behind the `=`")));
+        }
         if files[index].replace(PathBuf::from(file)).is_some() {
             return Err(Failure::Usage(format!("{flag} is given twice for {}", ports[index].name)));
         }

@@ -2,6 +2,7 @@
 //!
 //! One command, one file; each reads its arguments, calls the library and shows what came of it.
 
+mod advice;
 mod args;
 mod bench;
 mod check;
@@ -36,10 +37,12 @@ mod verify;
 mod weights;
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::diagnostic::{Diagnostic, Sources};
 use crate::render;
@@ -69,16 +72,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
 
 fn run_command_line(args: Vec<OsString>) -> u8 {
     std::panic::set_hook(Box::new(report_panic));
-    let cli = match Cli::try_parse_from(&args) {
-        Ok(cli) => cli,
-        Err(error) => return wrong_command_line(&error, &args),
+    let (cli, command) = match parse(&args) {
+        Ok(parsed) => parsed,
+        Err(error) => return wrong_command_line(&with_a_tip(error, &args), &args),
     };
     crate::opened::keep_streams();
     #[cfg(unix)]
     signals::clean_up();
     #[cfg(unix)]
     fault::explain();
-    let console = Console::new(&cli.global);
+    let console = Console::new(&cli.global, command);
     let result = std::panic::catch_unwind(|| dispatch(&cli.command, console));
     match result {
         Ok(Ok(())) => failure::SUCCESS,
@@ -88,6 +91,41 @@ fn run_command_line(args: Vec<OsString>) -> u8 {
         }
         Err(_) => failure::INTERNAL,
     }
+}
+
+/// The command line, and the place of its command among all.
+fn parse(args: &[OsString]) -> std::result::Result<(Cli, Option<usize>), clap::Error> {
+    let mut grammar = Cli::command();
+    let matches = grammar.try_get_matches_from_mut(args)?;
+    let cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut grammar))?;
+    let command = matches.subcommand_name();
+    Ok((cli, grammar.get_subcommands().position(|c| Some(c.get_name()) == command)))
+}
+
+/// Says of a file that stands where none is taken which flag takes it.
+fn with_a_tip(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    let name = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(name)) if error.kind() == ErrorKind::UnknownArgument => name.clone(),
+        _ => return error,
+    };
+    let mut begin = vec![];
+    // Where it is no file, there is nothing to say of it.
+    let path = Path::new(&name);
+    if let Some(Ok(file)) = path.is_file().then(|| crate::opened::open(path)) {
+        let _ = file.take(crate::kind::LOOKED_AT as u64).read_to_end(&mut begin);
+    }
+    let kind = match begin.starts_with(b"netc ") {
+        true => Some("a network, and stands first"),
+        false => crate::kind::kind_of(&begin).filter(|_| !begin.is_empty()),
+    };
+    if let Some(kind) = kind {
+        let grammar = Cli::command();
+        let place = |arg: &OsString| grammar.get_subcommands().position(|command| *arg == command.get_name());
+        let command = args.iter().find_map(place);
+        let tip = vec![advice::fitted(&format!("{name} is {kind}"), command).into_owned().into()];
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tip));
+    }
+    error
 }
 
 /// Tells of a command line that means nothing, as a program may have asked to be told; or shows the help that is asked for.
@@ -103,8 +141,13 @@ fn wrong_command_line(error: &clap::Error, args: &[OsString]) -> u8 {
         let _ = std::io::stdout().write_all(line.as_bytes());
         return failure::USAGE;
     }
-    let _ = error.print();
-    if error.use_stderr() { failure::USAGE } else { failure::SUCCESS }
+    if !error.use_stderr() {
+        let _ = error.print();
+        return failure::SUCCESS;
+    }
+    let text = error.render().ansi().to_string();
+    let _ = write!(anstream::stderr(), "{}", render::escape::message_with_colours(&text));
+    failure::USAGE
 }
 
 /// A panic is a mistake in netc, and is told as such.

@@ -239,6 +239,17 @@ pub(crate) fn refuse_idle(source: &SourceArgs, network: &Network) -> Result<()> 
 pub(crate) fn refuse_name(flag: &str, path: &Path, kind: &str) -> Result<()> {
     const OTHERS: [&str; 8] = ["net", "netc", "onnx", "safetensors", "npy", "npz", "pth", "pt"];
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let of_linkers = [("o", "--emit object"), ("a", "--emit static-library"), ("h", "--emit c-header")];
+    if let Some((_, emit)) = of_linkers.iter().find(|(other, _)| kind == "netc" && extension == *other) {
+        let place = path.display();
+        return Err(Failure::Usage(format!(
+            "{flag} {place}: what is written is a compiled model; {emit} writes .{extension}"
+        )));
+    }
+    if kind == "netc" && ["so", "dll", "dylib"].contains(&extension.as_str()) {
+        let message = "netc writes no shared libraries; --emit object is for one, and a compiled model is called .netc";
+        return Err(Failure::Usage(format!("{flag} {}: {message}", path.display())));
+    }
     let is_other = OTHERS.iter().chain(&image::EXTENSIONS).any(|other| *other == extension);
     match extension != kind && is_other {
         true => Err(Failure::Usage(format!(

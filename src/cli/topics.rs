@@ -181,7 +181,10 @@ fn command_help(path: &[&str]) -> Result<String> {
             let topics = topics.into_iter();
             let topics = topics.chain(TABLES.iter().map(|(topic, _)| *topic));
             let names = command.get_subcommands().map(clap::Command::get_name).chain(topics);
-            let hint = nearest(name, names).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default();
+            let hint = match ops::layers().any(|layer| layer.name == *name) {
+                true => format!("; it is a layer: `netc help layers {name}`"),
+                false => nearest(name, names).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default(),
+            };
             return Err(Failure::Usage(format!("no command or topic is named `{name}`{hint}")));
         };
         command = found.clone();

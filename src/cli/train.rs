@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::args::{MemorySize, ThreadArgs, whole};
+use super::args::{MemorySize, ThreadArgs, number_of, whole};
 use super::console::{Console, bytes, grouped};
 use super::failure::{Failure, Result};
 use crate::data::{Dataset, OnBroken, Options, Part};
@@ -87,7 +87,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_enum, value_name = "WHICH")]
     pub keep: Option<Keep>,
     /// Write a checkpoint when the last one is so many minutes old, and after each epoch
-    #[arg(long, value_name = "MINUTES", default_value_t = 10.0)]
+    #[arg(long, value_name = "MINUTES", default_value_t = 10.0, value_parser = number_of("minutes"))]
     pub checkpoint_every: f64,
     /// Let rare classes count more in the loss: `balanced` gives each class the same share of it
     #[arg(long, value_enum, value_name = "HOW")]

@@ -92,6 +92,9 @@ impl Cache {
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self, Error> {
         let folder = folder.into();
         let named = |cause| Error::Cache { path: folder.clone(), cause };
+        if folder.exists() && !folder.is_dir() {
+            return Err(named(io::Error::new(io::ErrorKind::NotADirectory, "it is a file, and no folder")));
+        }
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true);
         #[cfg(unix)]

@@ -121,7 +121,8 @@ impl ModelFile {
             compiler.begin(Stage::Write);
         }
         let bundle = self.programs.finish();
-        self.writer.finish(&bundle)?;
+        let is_small = self.compiler.is_some_and(|compiler| compiler.plan.small);
+        if is_small { self.writer.finish_small(&bundle) } else { self.writer.finish(&bundle) }?;
         Ok(bundle.into())
     }
 }

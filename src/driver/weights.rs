@@ -3,7 +3,7 @@
 //! In go a network as written and the compiler's settings; the network leaves with values, or the
 //! answer is everything that does not fit. Formats and comparing are `crate::weights`'.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -13,9 +13,10 @@ use super::network::read_spec;
 use super::{Compiler, Error, Network, Stage, channels_last};
 use crate::diagnostic::Diagnostic;
 use crate::elaborate::{elaborate, integer_parameters};
-use crate::ir::{CutError, Graph, Phase};
+use crate::ir::{CutError, Graph, NodeId, Phase};
 use crate::ops::Op;
 use crate::ops::layer::Value;
+use crate::tensor::NotFinite;
 use crate::weights::entries::Entry;
 use crate::weights::load::{Loaded, Misfit, Tolerance, compare, load, not_finite};
 use crate::weights::rename::RenameError;
@@ -83,7 +84,10 @@ pub(crate) fn weights_beside(spec: &Path, model: Option<&str>) -> PathBuf {
 
 /// Where the weights of one of several models are: `X.MODEL.safetensors` in place of `X.safetensors`.
 pub(crate) fn weights_of_model(weights: &Path, model: &str) -> PathBuf {
-    weights.with_extension(format!("{model}.safetensors"))
+    // What is given for a model's name may be anything, which an extension may not.
+    let mut path = weights.with_extension("").into_os_string();
+    path.push(format!(".{model}.safetensors"));
+    path.into()
 }
 
 impl Compiler {
@@ -215,7 +219,10 @@ impl Compiler {
             let mut file = self.open_weights(path)?;
             for entry in &file.entries {
                 if let Some(owner) = owners.insert(entry.name.clone(), path) {
-                    let message = format!("it has {}, and so has {}", entry.name, owner.display());
+                    let message = match owner == path {
+                        true => "the file is given twice".into(),
+                        false => format!("it has {}, and so has {}", entry.name, owner.display()),
+                    };
                     return Err(FileError::new(path, message).into());
                 }
             }
@@ -311,11 +318,14 @@ fn scores(graph: &Graph) -> Option<usize> {
 /// The code of what [`odd_weights`] tells.
 pub(crate) const NOT_FINITE: &str = "not-finite";
 
-/// A warning where weights are no finite numbers: nothing that is computed with them means anything.
+/// A warning where weights are no finite numbers: nothing that is computed with them means anything. Infinities of
+/// constants are meant: minus infinity is what a mask of attention adds, and bounds that do not bind are infinite.
 fn odd_weights(graph: &Graph, path: &Path, loaded: &Loaded) -> Option<Diagnostic> {
     const LISTED: usize = 8;
-    let told: Vec<String> = loaded
-        .not_finite
+    let constants: HashSet<WeightId> = graph.order().into_iter().filter_map(|id| constant_weight(graph, id)).collect();
+    let is_meant = |(id, odd): &&(WeightId, NotFinite)| odd.nan == 0 && constants.contains(id);
+    let odd: Vec<&(WeightId, NotFinite)> = loaded.not_finite.iter().filter(|odd| !is_meant(odd)).collect();
+    let told: Vec<String> = odd
         .iter()
         .map(|(id, odd)| {
             let weight = graph.weights.get(*id);
@@ -330,9 +340,17 @@ fn odd_weights(graph: &Graph, path: &Path, loaded: &Loaded) -> Option<Diagnostic
         0 => warning,
         more => warning.note(format!("and so have {more} more")),
     };
-    let layer = graph.order().into_iter().find(|&id| graph.weights_read(id).contains(&loaded.not_finite[0].0));
+    let layer = graph.order().into_iter().find(|&id| graph.weights_read(id).contains(&odd[0].0));
     let location = layer.and_then(|id| graph.node(id).location.clone());
     Some(location.into_iter().fold(warning, |w, place| w.primary(place.span, "computes with it")))
+}
+
+/// The weight that is a constant's value, which a file gives and training leaves.
+fn constant_weight(graph: &Graph, id: NodeId) -> Option<WeightId> {
+    match graph.node(id).op() {
+        Some(Op::Constant(constant)) if !constant.learned => graph.weights_read(id).first().copied(),
+        _ => None,
+    }
 }
 
 /// Tells files of weights apart by what they hold, whatever their format.

@@ -18,6 +18,8 @@ use std::rc::Rc;
 
 /// Sizes and counts may be no larger than this.
 const MAX_SIZE: i64 = i32::MAX as i64;
+/// Layers between an input and a convolution that leave it as it is, a scale or a cast, that are looked through.
+const MOST_BEFORE_A_CONV: usize = 4;
 
 /// A call of a layer whose arguments are known.
 struct LayerCall<'c> {
@@ -36,7 +38,9 @@ impl Elaborator<'_> {
     pub(super) fn call(&mut self, frame: &mut Frame, call: &Call, labelled: bool, flow: Flow) -> Flow {
         let name = &call.name.name;
         let callee = self.program.callee(frame.file, name).or_else(|| {
-            let similar = self.program.similar_callee(frame.file, name)?;
+            // What could not be parsed may have defined it: a guess would be blamed for what it does not take.
+            let similar =
+                self.program.similar_callee(frame.file, name).filter(|_| !self.report.lost_words.contains(name))?;
             self.program.callee(frame.file, &similar)
         });
         match callee {
@@ -185,6 +189,7 @@ impl Elaborator<'_> {
             let diagnostic = Diagnostic::warning("doubtful-argument", message).primary(span, "is this meant?");
             self.report.add(super::with_calls(diagnostic, &frame.calls));
         }
+        self.doubt_order(frame, &layer_call, input);
         if layer.arity.takes_labels() {
             let flow = (!places_flow(frame, call)).then_some(Operand { flow: input, span: None });
             if flow.is_some() && layer.arity != Arity::Operands {
@@ -212,6 +217,32 @@ impl Elaborator<'_> {
                 retry.map_or(Flow::Unknown, |shape| self.placeholder(shape))
             }
         }
+    }
+
+    /// Warns of a convolution whose first three arguments are in PyTorch's order: channels in, channels out, kernel.
+    fn doubt_order(&mut self, frame: &Frame, call: &LayerCall, input: Flow) {
+        /// Kernels that large are rare, and channels that few.
+        const LARGE_KERNEL: i64 = 8;
+        let Flow::Node(input) = input else { return };
+        let sizes: Vec<i64> = call
+            .call
+            .args
+            .iter()
+            .take_while(|arg| arg.name.is_none())
+            .filter_map(|arg| if let ExprKind::Int(size) = arg.value.kind { Some(size) } else { None })
+            .collect();
+        let &[channels, kernel, stride, ..] = sizes.as_slice() else { return };
+        let is_conv = call.layer.params.iter().map(|p| p.name).take(3).eq(["channels", "kernel", "stride"]);
+        let comes_in = self.graph.node(input).shape.dims().get(1).map(|&size| size as i64);
+        if !is_conv || comes_in != Some(channels) || kernel < LARGE_KERNEL || stride >= LARGE_KERNEL {
+            return;
+        }
+        let name = call.layer.name;
+        let message =
+            format!("this `{name}` gives {channels} channels, with a kernel of {kernel} and a stride of {stride}");
+        let diagnostic = Diagnostic::warning("doubtful-argument", message).primary(call.call.span, "is this meant?");
+        let help = format!("PyTorch's order is (in, out, kernel): here it is `{name}({kernel}, {stride})`");
+        self.report.add(super::with_calls(diagnostic.help(help), &frame.calls));
     }
 
     /// Warns of a label that names the value at hand, which a join of several values has anyway.
@@ -259,10 +290,10 @@ impl Elaborator<'_> {
             call.args.iter().partition(|a| layer.arity.takes_labels() && a.name.is_none());
         let mut args: Vec<Arg> = vec![];
         for arg in by_place {
-            match self.operand(frame, layer, &arg.value) {
-                Some(operand) => {
-                    result.operands.push(operand);
-                    result.labels.push(arg.value.span);
+            match self.operands(frame, layer, &arg.value) {
+                Some(operands) => {
+                    result.labels.resize(result.labels.len() + operands.len(), arg.value.span);
+                    result.operands.extend(operands);
                 }
                 None => args.push(arg.clone()),
             }
@@ -313,9 +344,20 @@ impl Elaborator<'_> {
         complete.then_some(result)
     }
 
-    /// A value that a layer takes by its place; `None` where it is a number, for the first parameters.
-    fn operand(&mut self, frame: &Frame, layer: &Layer, e: &Expr) -> Option<Operand> {
+    /// The values that a layer takes by one of its places, several where that is a list of them; `None` where it is a
+    /// number, for the first parameters.
+    fn operands(&mut self, frame: &Frame, layer: &Layer, e: &Expr) -> Option<Vec<Operand>> {
         let value = self.label_or_value(frame, e);
+        let operand = |value: &Val| match value {
+            Val::Node(node) => Some(Operand { flow: Flow::Node(*node), span: None }),
+            Val::Unknown => Some(Operand { flow: Flow::Unknown, span: None }),
+            _ => None,
+        };
+        if let Val::List(values) = &value
+            && let Some(operands) = values.values().iter().map(operand).collect()
+        {
+            return Some(operands);
+        }
         if !matches!(value, Val::Node(_) | Val::Unknown) {
             if !layer.params.is_empty() {
                 return None;
@@ -325,7 +367,7 @@ impl Elaborator<'_> {
             let instead = value.number().and_then(|_| with_a_number(layer.name));
             self.error(frame, instead.map_or(diagnostic.clone(), |help| diagnostic.help(help)));
         }
-        Some(Operand { flow: if let Val::Node(node) = value { Flow::Node(node) } else { Flow::Unknown }, span: None })
+        Some(vec![operand(&value).unwrap_or(Operand { flow: Flow::Unknown, span: None })])
     }
 
     /// Whether only its value tells that an argument is a label or a number.
@@ -405,6 +447,11 @@ impl Elaborator<'_> {
         let message = format!("`{}` of `{}` is {wanted}, not {}", param.name, layer.name, describe(value));
         let diagnostic = Diagnostic::error("wrong-argument", message).primary(arg.value.span, param.doc);
         let word = if let Val::Str(word) = value { pad_in_numbers(word) } else { None };
+        let is_list = matches!(param.ty, ParamType::Ints | ParamType::Axes) && value.number().is_some();
+        let diagnostic = match is_list {
+            true => diagnostic.help(format!("several numbers stand in a list: `{}([0, 2, 1])`", layer.name)),
+            false => diagnostic,
+        };
         let is_pad = matches!(param.ty, ParamType::Pad | ParamType::Pad3 | ParamType::Count2);
         self.error(frame, word.filter(|_| is_pad).map_or(diagnostic.clone(), |help| diagnostic.help(help)));
     }
@@ -480,6 +527,9 @@ impl Elaborator<'_> {
         let is_phased = matches!(op, Op::BatchNorm(_) | Op::Dropout(_));
         let layer = op.layer_name();
         let name = labelled.then(|| frame.path());
+        if let (Op::Conv2d(conv), Some(&operand)) = (&op, operands.first()) {
+            self.warn_of_channels_last(conv.kernel, operand);
+        }
         let decls = op.infer(&self.graph.shapes(operands)).map(|_| op.weights(&self.graph.shapes(operands)));
         let node = self.graph.add(op, operands, vec![], name, location)?;
         if is_phased {
@@ -509,6 +559,34 @@ impl Elaborator<'_> {
             }),
         }
         Ok(node)
+    }
+
+    /// Warns of an input that is written as images whose channels are last, and read by a convolution as it stands.
+    fn warn_of_channels_last(&mut self, [height, width]: [usize; 2], operand: NodeId) {
+        // A window of one column is for what has columns of one kind: sequences, points.
+        if width == 1 && height > 1 {
+            return;
+        }
+        let before = |value: &NodeId| <[NodeId; 1]>::try_from(self.graph.operands(*value)).ok().map(|[before]| before);
+        let chain = std::iter::successors(Some(operand), before).take(MOST_BEFORE_A_CONV);
+        let Some(input) = chain.last() else { return };
+        let node = self.graph.node(input);
+        let [n, h, w, c] = *node.shape.dims() else { return };
+        let is_picture = h >= 8 && w >= 8 && if h == w { matches!(c, 1 | 3 | 4) } else { c == 3 };
+        let (Some(name), Some(place)) = (node.name.as_deref().filter(|_| is_picture), node.location.as_ref()) else {
+            return;
+        };
+        if node.op().is_some() || self.graph.node(operand).shape.dims() != [n, h, w, c] {
+            return;
+        }
+        let message = format!("the input `{name}` has {h} channels of {w}×{c} pixels: netc is channels first");
+        let batch = if self.open.contains(&input) { "N".into() } else { n.to_string() };
+        let diagnostic = Diagnostic::warning("channels-last", message).primary(place.span, "looks like channels last");
+        self.report.add(
+            diagnostic
+                .help(format!("write `[{batch}, {c}, {h}, {w}]`"))
+                .help("`netc run --layout nhwc` takes arrays that have their channels last"),
+        );
     }
 
     fn declare(&mut self, path: &str, decls: Vec<WeightDecl>, span: Span, calls: &Calls) -> Vec<WeightId> {
@@ -669,14 +747,15 @@ fn follow(leads: &mut HashMap<String, String>, name: &str) -> String {
     end
 }
 
-/// Whether an argument is a number, a list or the like, whatever its names stand for: no label.
+/// Whether an argument is a number, a list of numbers or the like, whatever its names stand for: no label.
 pub(super) fn is_plain(e: &Expr) -> bool {
     use ExprKind::*;
     match &e.kind {
+        List(values) => values.iter().all(is_plain),
         Field(_, field) => super::expression::FIELDS.contains(&field.name.as_str()),
         kind => matches!(
             kind,
-            Int(_) | Float(_) | Bool(_) | List(_) | Tuple(_) | Unary(..) | Binary(..) | Range { .. } | Function(..)
+            Int(_) | Float(_) | Bool(_) | Tuple(_) | Unary(..) | Binary(..) | Range { .. } | Function(..)
         ),
     }
 }
@@ -715,13 +794,22 @@ pub(crate) fn assign<'a>(args: &'a [Arg], params: &[&str]) -> Vec<Option<&'a Arg
 /// Whether the operands of a join say themselves where the flow stands among them: `concat(skip, here)`. A single one
 /// is joined with the flow, whatever it is.
 fn places_flow(frame: &Frame, call: &Call) -> bool {
-    let operands: Vec<&Arg> = call.args.iter().filter(|arg| arg.name.is_none()).collect();
-    let is_flow = |arg: &&Arg| match arg.value.kind {
+    let places = call.args.iter().filter(|arg| arg.name.is_none()).map(|arg| &arg.value);
+    let operands: Vec<&Expr> = places.flat_map(in_list).collect();
+    let is_flow = |e: &&Expr| match e.kind {
         ExprKind::Here => true,
         ExprKind::In => frame.input == frame.here,
         _ => false,
     };
     operands.len() > 1 && operands.iter().any(is_flow)
+}
+
+/// The values that a list holds as it is written, or the one that is no list.
+fn in_list(e: &Expr) -> &[Expr] {
+    match &e.kind {
+        ExprKind::List(values) => values,
+        _ => std::slice::from_ref(e),
+    }
 }
 
 /// A message that begins with the layer's name.

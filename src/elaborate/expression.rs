@@ -6,6 +6,7 @@ use super::program::FunctionId;
 use super::value::{Items, MAX_DEPTH, MAX_ITEMS, MAX_STRING, TableValue, Val};
 use super::{Elaborator, Flow, Frame, MAX_EXPRESSIONS};
 use crate::diagnostic::{Diagnostic, Span, nearest};
+use crate::ir::NodeId;
 use crate::ops::layer::Value;
 use crate::syntax::ast::{Arg, BinaryOp, Each, Expr, ExprKind, Function, Ident, Label, TemplatePart, UnaryOp};
 use std::rc::Rc;
@@ -43,7 +44,10 @@ impl Elaborator<'_> {
             ExprKind::In => self.flow_value(frame, frame.input, e.span),
             ExprKind::Here => self.flow_value(frame, frame.here, e.span),
             ExprKind::Label(label) => match self.label_text(frame, label) {
-                Some(name) => self.label_value(frame, &name, label.span),
+                Some(name) => match self.field_of_label(frame, &name, label.span) {
+                    Some(value) => value,
+                    None => self.label_value(frame, &name, label.span),
+                },
                 None => Val::Unknown,
             },
             ExprKind::List(items) => self.items(frame, items, e.span).map_or(Val::Unknown, Val::List),
@@ -257,18 +261,50 @@ impl Elaborator<'_> {
         if let Some(value) = self.dotted_label(frame, operand, field, span) {
             return value;
         }
-        match self.eval(frame, operand) {
+        let is_label = matches!(operand.kind, ExprKind::Template(_)) && FIELDS.contains(&field.name.as_str());
+        let value = match self.eval(frame, operand) {
+            // A label with braces, as it is written in an expression.
+            Val::Str(name) if is_label => self.label_value(frame, &name, operand.span),
+            value => value,
+        };
+        match value {
             Val::Unknown => Val::Unknown,
-            Val::Node(node) => self.shape_field(frame, node, field),
+            Val::Node(node) => {
+                if matches!(operand.kind, ExprKind::In) && field.name == "channels" {
+                    self.warn_of_the_input(frame, node, span);
+                }
+                self.shape_field(frame, node, field)
+            }
             Val::Row(table, row) => match table.columns.iter().position(|c| *c == field.name) {
                 Some(column) => table.rows[row][column].clone(),
                 None => self.unknown_field(frame, "the table has no column", field, &table.columns),
             },
             other => {
                 let message = format!("{} has no fields", other.type_name());
-                self.fail(frame, "unknown-field", field.span, (message, None))
+                let is_text = matches!(other, Val::Str(_)) && FIELDS.contains(&field.name.as_str());
+                let help = is_text.then_some("a label without quotes is a value, which has them");
+                self.fail(frame, "unknown-field", field.span, (message, help))
             }
         }
+    }
+
+    /// Warns of `in.channels` where a model's own input has other channels than the value at hand, far behind it.
+    fn warn_of_the_input(&mut self, frame: &Frame, input: NodeId, span: Span) {
+        let Flow::Node(here) = frame.here else { return };
+        let node = self.graph.node(input);
+        let channels = |id: NodeId| self.graph.node(id).shape.dims().get(1).copied();
+        let (Some(own), Some(at_hand)) = (channels(input), channels(here)) else { return };
+        let Some(name) = node.name.as_deref().filter(|_| node.op().is_none() && frame.calls.is_empty()) else { return };
+        if own == at_hand {
+            return;
+        }
+        let message = format!("`in.channels` is {own}, of the model's input `{name}`: the value at hand has {at_hand}");
+        let diagnostic = Diagnostic::warning("channels-of-input", message).primary(span, "the input's channels");
+        self.report.add(
+            diagnostic
+                .help("write `here.channels` for the value at hand")
+                .help(format!("if the input's are meant, `{name}.channels` says so")),
+        );
     }
 
     /// `a.b` where `a.b` is a label and `a` nothing else.
@@ -284,11 +320,23 @@ impl Elaborator<'_> {
         Some(self.flow_value(frame, flow, span))
     }
 
+    /// What `level{i}.channels` is where there is a label `level0`, and none of the whole name.
+    fn field_of_label(&mut self, frame: &Frame, name: &str, span: Span) -> Option<Val> {
+        let (head, field) = name.rsplit_once('.').filter(|(_, field)| FIELDS.contains(field))?;
+        if self.has_label(frame, name) || !self.has_label(frame, head) {
+            return None;
+        }
+        Some(match self.label_value(frame, head, span) {
+            Val::Node(node) => self.shape_field(frame, node, &Ident { name: field.into(), span }),
+            other => other,
+        })
+    }
+
     fn has_label(&mut self, frame: &Frame, name: &str) -> bool {
         self.labels.find(name, &frame.scopes, frame.base, frame.id).is_some()
     }
 
-    fn shape_field(&mut self, frame: &Frame, node: crate::ir::NodeId, field: &Ident) -> Val {
+    fn shape_field(&mut self, frame: &Frame, node: NodeId, field: &Ident) -> Val {
         let shape = self.graph.node(node).shape.clone();
         let size = |axis: usize| shape.dims().get(axis).map(|&d| Val::Int(d as i64));
         let value = match field.name.as_str() {

@@ -58,7 +58,7 @@ pub use training::{ElaboratedTraining, TrainingOptions, training};
 /// A network may have no more nodes than this.
 pub(crate) const MAX_NODES: usize = 100_000;
 /// Evaluating a model may take no more steps than this: statements, operations, loop passes.
-pub(crate) const MAX_STEPS: usize = 1_000_000;
+pub(crate) const MAX_STEPS: usize = 4_000_000;
 /// Of a model with mistakes, no more is evaluated than this: more of them may be found.
 const MAX_STEPS_AFTER_ERRORS: usize = 100_000;
 /// Blocks may be evaluated inside one another no deeper than this, calls included.

@@ -138,6 +138,18 @@ impl Elaborator<'_> {
         result
     }
 
+    /// Warns of a `from(in)` that goes nowhere, since `in` is what enters the innermost block.
+    fn warn_of_idle_from(&mut self, frame: &Frame, span: Span) {
+        let message = "`in` is the value at hand here: this changes nothing";
+        let diagnostic = Diagnostic::warning("idle-from", message).primary(span, "goes on from what it has");
+        let diagnostic = diagnostic
+            .note("within `for`, `if` and labelled blocks, `in` is what enters that block, not the module")
+            .help(
+                "to come back to another value, give it a label: `start: identity` before the block, and `from(start)`",
+            );
+        self.report.add(super::with_calls(diagnostic, &frame.calls));
+    }
+
     fn duplicate_label(&mut self, frame: &Frame, name: &str, span: Span, first: Span) {
         let diagnostic = Diagnostic::error("duplicate-label", format!("the label `{name}` is given twice"));
         let diagnostic = diagnostic.primary(span, "given again");
@@ -205,7 +217,13 @@ impl Elaborator<'_> {
                     Flow::Unknown
                 }
             }
-            StatementKind::From(value) => self.network_value(frame, value).flow,
+            StatementKind::From(value) => {
+                let next = self.network_value(frame, value).flow;
+                if matches!(value.kind, ExprKind::In) && matches!(flow, Flow::Node(_)) && next == flow {
+                    self.warn_of_idle_from(frame, statement.span);
+                }
+                next
+            }
             StatementKind::Error(block) => {
                 self.report.unknown(statement.span);
                 if let Some(block) = block {

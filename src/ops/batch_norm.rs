@@ -35,6 +35,10 @@ impl Operation for BatchNorm {
         },
     }];
 
+    fn caution(&self) -> Option<(&'static str, String)> {
+        super::layer::large_eps(self.eps)
+    }
+
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         channels_of(inputs, "batch_norm")?;
         check_eps(self.eps)?;

@@ -40,6 +40,10 @@ impl Operation for GroupNorm {
         },
     }];
 
+    fn caution(&self) -> Option<(&'static str, String)> {
+        super::layer::large_eps(self.eps)
+    }
+
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         let channels = channels_of(inputs, "group_norm")?;
         if !matches!(inputs[0].rank(), 2 | 4) {

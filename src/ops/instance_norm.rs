@@ -34,6 +34,10 @@ impl Operation for InstanceNorm {
         },
     }];
 
+    fn caution(&self) -> Option<(&'static str, String)> {
+        super::layer::large_eps(self.eps)
+    }
+
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         image_shape(inputs, 0, "instance_norm")?;
         check_eps(self.eps)?;

@@ -266,6 +266,63 @@ impl Layer {
     }
 }
 
+/// Why an `eps` is hardly meant that other frameworks would take for a number of channels.
+pub(super) fn large_eps(eps: f32) -> Option<(&'static str, String)> {
+    const DOUBTFUL: f32 = 0.5;
+    (eps >= DOUBTFUL).then(|| {
+        ("eps", format!("eps = {eps} is added to each variance; how many channels there are, what comes in tells"))
+    })
+}
+
+/// What other frameworks call parameters of our layers: a name that a layer has is suggested in place of one that it
+/// does not have.
+pub const FOREIGN_PARAMETERS: &[(&str, &str)] = &[
+    ("dim", "axis"),
+    ("dim", "axes"),
+    ("dims", "perm"),
+    ("dims", "axes"),
+    ("axis", "axes"),
+    ("keepdim", "keepdims"),
+    ("out_channels", "channels"),
+    ("out_features", "features"),
+    ("filters", "channels"),
+    ("units", "features"),
+    ("padding", "pad"),
+    ("pads", "pad"),
+    ("strides", "stride"),
+    ("dilation_rate", "dilation"),
+    ("output_padding", "output_pad"),
+    ("output_size", "output"),
+    ("scale_factor", "scale"),
+    ("upscale_factor", "factor"),
+    ("downscale_factor", "factor"),
+    ("negative_slope", "slope"),
+    ("ceil_mode", "ceil"),
+    ("num_groups", "groups"),
+    ("group", "groups"),
+    ("epsilon", "eps"),
+    ("normalized_shape", "axes"),
+    ("hidden_size", "hidden"),
+    ("num_layers", "layers"),
+    ("min_val", "min"),
+    ("max_val", "max"),
+];
+
+/// Parameters of other frameworks that say nothing here, and why they are left out.
+pub const LEFT_OUT: &[(&str, &str)] = &[
+    ("in_channels", "what comes in tells it"),
+    ("in_features", "what comes in tells it"),
+    ("num_features", "what comes in tells it"),
+    ("num_channels", "what comes in tells it"),
+    ("input_size", "what comes in tells it"),
+    ("input_shape", "what comes in tells it"),
+    ("inplace", "where values lie in memory is netc's business"),
+    ("device", "code is made for the CPU"),
+    ("dtype", "numbers are f32; `cast` says what enters and leaves as something else"),
+    ("momentum", "running statistics take a tenth of each batch's"),
+    ("track_running_stats", "statistics run in training, and are used in inference"),
+];
+
 /// What other frameworks call our layers, in lower case without underscores: for suggestions.
 pub const FOREIGN_NAMES: &[(&str, &str)] = &[
     ("conv2d", "conv"),
@@ -362,6 +419,12 @@ pub const WRITTEN_OUT: &[(&str, &str)] = &[
     ("seblock", "a squeeze-and-excitation block is a module of five layers; `netc help cookbook` shows it"),
     ("squeezeexcite", "a squeeze-and-excitation block is a module of five layers; `netc help cookbook` shows it"),
     ("squeezeexcitation", "a squeeze-and-excitation block is a module of five layers; `netc help cookbook` shows it"),
+    ("nn", "layers have no prefix: `conv(8, 3)`"),
+    ("torch", "layers have no prefix: `conv(8, 3)`"),
+    ("keras", "layers have no prefix: `conv(8, 3)`"),
+    ("tf", "layers have no prefix: `conv(8, 3)`"),
+    ("f", "layers and strings have no prefix: `relu`, `\"level{i}\"`"),
+    ("self", "a layer is written where it works, `conv1: conv(8, 3)`; a label names it"),
     ("sequential", "layers stand one behind the other; `module name { … }` gives them a name"),
     ("skip", "`residual { … }` adds a block's input to what it gives"),
     ("shortcut", "`residual { … }` adds a block's input to what it gives"),

@@ -46,6 +46,10 @@ impl Operation for LayerNorm {
         },
     }];
 
+    fn caution(&self) -> Option<(&'static str, String)> {
+        super::layer::large_eps(self.eps)
+    }
+
     fn infer(&self, inputs: &[&Shape]) -> Result<Shape, ShapeError> {
         check_eps(self.eps)?;
         let of_vectors = inputs[0].rank() == 2 && self.sizes.iter().product::<usize>() == inputs[0][1];

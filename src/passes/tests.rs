@@ -168,6 +168,28 @@ pass_test!(
      output z = %z"
 );
 
+// Windows of which none holds the other before the one that holds both (ACNet), the mean of windows with factors (DBB), a
+// window of each channel beside one of all, and what is no such branch between them.
+pass_test!(
+    merge_parallel_convolutions_in_any_order,
+    "merge_parallel_convolutions",
+    "1,4,6,6",
+    "%a = conv2d %x, @a.weight, @a.bias { channels=4 kernel=1x3 pad=0,1,0,1 } : f32[1,4,6,6]   // g.net:3
+     %b = conv2d %x, @b.weight, @b.bias { channels=4 kernel=3x1 pad=1,0,1,0 } : f32[1,4,6,6]   // g.net:4
+     %c = binary %a, %b { kind=add } : f32[1,4,6,6]
+     %m = max_pool %x { kernel=3x3 stride=1x1 pad=1,1,1,1 } : f32[1,4,6,6]
+     %d = conv2d %x, @d.weight, @d.bias { channels=4 kernel=3x3 pad=1,1,1,1 } : f32[1,4,6,6]   // g.net:6
+     %e = binary %m, %d { kind=add } : f32[1,4,6,6]
+     %f = binary %c, %e { kind=add } : f32[1,4,6,6]   // g.net:7
+     %g = avg_pool %f { kernel=3x3 stride=1x1 pad=1,1,1,1 } : f32[1,4,6,6]   // g.net:8
+     %h = channel_affine %g, @h.weight, @h.bias : f32[1,4,6,6]   // g.net:9
+     %i = conv2d %f, @i.weight, @i.bias { channels=4 kernel=5x5 pad=2,2,2,2 groups=2 } : f32[1,4,6,6]   // g.net:10
+     %j = binary %h, %i { kind=add } : f32[1,4,6,6]
+     %k = conv2d %f, @k.weight { channels=4 kernel=3x3 pad=1,1,1,1 groups=4 bias=false } : f32[1,4,6,6]   // g.net:12
+     %y = binary %j, %k { kind=add } : f32[1,4,6,6]
+     output y = %y"
+);
+
 // Another stride, windows beside one another, a reader of its own, another value.
 pass_test!(
     merge_parallel_convolutions_of_others,
@@ -264,11 +286,13 @@ proptest! {
         dilations in [1usize..3, 1usize..3],
         stride in 1usize..3,
         groups in 1usize..3,
+        more_groups in 1usize..3,
         more in 0usize..2,
         identity in any::<bool>(),
+        pool in any::<bool>(),
     ) {
         let pad = |kernel: usize, dilation: usize| (kernel - 1) * dilation / 2 + more;
-        let conv = |kernel: [usize; 2], dilation: usize| crate::ops::Conv2d {
+        let conv = |kernel: [usize; 2], dilation: usize, groups: usize| crate::ops::Conv2d {
             channels: 4,
             kernel,
             stride: [stride; 2],
@@ -280,14 +304,29 @@ proptest! {
         };
         let mut b = crate::testing::GraphBuilder::new("parallel", Phase::Infer);
         let x = b.input([1, 4, 9, 10]);
-        let first = b.add(conv([kernels[0], kernels[1]], dilations[0]), &[x]);
-        let second = b.add(conv([kernels[2], kernels[3]], dilations[1]), &[x]);
+        let first = b.add(conv([kernels[0], kernels[1]], dilations[0], groups), &[x]);
+        let second = b.add(conv([kernels[2], kernels[3]], dilations[1], groups * more_groups), &[x]);
         let add = crate::testing::binary(crate::ops::binary::BinaryKind::Add);
         prop_assume!(b.graph.node(first).shape == b.graph.node(second).shape);
         let mut y = b.add(add.clone(), &[second, first]);
         if identity && b.graph.node(y).shape == b.graph.node(x).shape {
             let scaled = b.add(crate::ops::BatchNorm { eps: 1e-3, affine: true }, &[x]);
-            y = b.add(add, &[y, scaled]);
+            y = b.add(add.clone(), &[y, scaled]);
+        }
+        // As large as the larger window, so that the pool changes nothing of whether it is one convolution.
+        let mean = crate::ops::AvgPool {
+            kernel: [kernels[0], kernels[1]],
+            stride: [stride; 2],
+            pad: conv([kernels[0], kernels[1]], dilations[0], groups).pad,
+            dilation: [dilations[0]; 2],
+            ceil: false,
+            count_include_pad: true,
+        };
+        let mean = crate::ops::Op::from(mean);
+        // Each window of a pool holds a pixel.
+        if pool && mean.infer(&[&b.graph.node(x).shape]).is_ok_and(|shape| shape == b.graph.node(y).shape) {
+            let mean = b.add(mean, &[x]);
+            y = b.add(add, &[mean, y]);
         }
         let mut graph = b.finish(&[y]);
         randomize_weights(&mut graph, 7);
@@ -300,6 +339,7 @@ proptest! {
         let is_within = kernels[0] >= kernels[2] && kernels[1] >= kernels[3];
         if same_middle && is_within {
             prop_assert_eq!(convolutions.count(), 1);
+            prop_assert!(graph.order().into_iter().all(|id| !matches!(graph.node(id).op(), Some(crate::ops::Op::AvgPool(_)))));
         }
     }
 }

@@ -129,10 +129,13 @@ impl Layer {
     }
 
     fn of_family<F: Family>(&self, target: &Target, kernel: fn(F) -> Algorithm) -> Vec<(Algorithm, f64)> {
-        let converts = self.input == Layout::Plain && !F::READS_PLAIN;
-        let convert = if converts { conv::convert_cost(&self.problem, self.block, target) } else { 0.0 };
+        let read = match self.input {
+            Layout::Plain if F::READS_PLAIN => conv::planes_cost(&self.problem, target),
+            Layout::Plain => conv::convert_cost(&self.problem, self.block, target),
+            _ => 0.0,
+        };
         let candidates = F::candidates(&self.problem, self.block, target);
-        candidates.into_iter().map(|(choices, ns)| (kernel(choices), ns + convert)).collect()
+        candidates.into_iter().map(|(choices, ns)| (kernel(choices), ns + read)).collect()
     }
 }
 

@@ -21,6 +21,9 @@ pub(crate) const MAX_STRIDE: usize = 1 << 18;
 pub(crate) const MAX_PHASES: usize = 1 << 14;
 /// Pixels of all windows along one axis, where a table holds each.
 pub(crate) const MAX_TAPS: usize = 1 << 24;
+/// Pixels of the sixteen channels, or fewer, that are brought into a block from planes of f32, or back: the last one's plane is
+/// addressed from the first's. So it is where a layer reads windows of blocks.
+pub(crate) const MAX_PIXELS_OF_BLOCK: usize = (1 << 29) - 1;
 /// Pixels of an image of bytes, which is brought into blocks from planes of f32: the last lane's plane is addressed from
 /// the first's.
 pub(crate) const MAX_PIXELS_OF_BYTES: usize = 1 << 25;
@@ -35,7 +38,9 @@ pub(crate) const MAX_ELEMENTS: usize = u32::MAX as usize;
 /// # Errors
 /// Names the first that is too large.
 pub(crate) fn check(graph: &Graph) -> Result<(), PlanError> {
-    graph.order().into_iter().try_for_each(|id| check_node(graph, id))
+    let order = graph.order();
+    let has_windows = order.iter().any(|&id| window(graph, id).is_some());
+    order.into_iter().try_for_each(|id| check_node(graph, id, has_windows))
 }
 
 /// Requires that passes made ops that have kernels of what a network is written as: of quantized layers ops of whole
@@ -76,7 +81,7 @@ fn called(node: &Node) -> String {
     name + &node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default()
 }
 
-fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
+fn check_node(graph: &Graph, id: NodeId, has_windows: bool) -> Result<(), PlanError> {
     let node = graph.node(id);
     // Kernels of convolutions and linear layers pack what they read before the step; of others, training's have states.
     let packs = matches!(node.op(), Some(Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_)));
@@ -88,7 +93,7 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
     }
     let operands = graph.operands(id);
     let inputs: Vec<&Shape> = operands.iter().map(|&o| &graph.node(o).shape).collect();
-    let window = node.op().and_then(|op| window_of(op, &inputs, &node.shape));
+    let window = window(graph, id);
     let largest = |sizes: [usize; 2]| sizes[0].max(sizes[1]);
     let images = inputs.iter().copied().chain([&node.shape]).filter(|shape| shape.dims().len() == 4);
     let axis = images.map(|shape| shape[2].max(shape[3])).max().unwrap_or(0);
@@ -109,6 +114,10 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         (Element::U8 | Element::I8, &[.., h, w]) => h.saturating_mul(w),
         _ => 0,
     };
+    let pixels_of_block = match *node.shape.dims() {
+        [_, channels, h, w] if has_windows => channels.min(16).saturating_mul(h.saturating_mul(w)),
+        _ => 0,
+    };
     let taps_of_bytes = match node.op() {
         Some(Op::QuantizedConv2d(op)) => largest(op.kernel),
         Some(Op::QuantizedConvTranspose2d(op)) => largest(op.kernel),
@@ -121,6 +130,7 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         (window.as_ref().map_or(0, |w| largest(w.stride)), MAX_STRIDE, "pixels between windows"),
         (taps.unwrap_or(0), MAX_TAPS, "pixels in all windows along an axis"),
         (phases, MAX_PHASES, "phases of its stride (height times width)"),
+        (pixels_of_block, MAX_PIXELS_OF_BLOCK, "pixels in sixteen channels"),
         (pixels_of_bytes, MAX_PIXELS_OF_BYTES, "pixels of 8 bits"),
         (taps_of_bytes, MAX_TAPS_OF_BYTES, "taps along an axis of a window of 8 bits"),
     ];
@@ -132,6 +142,13 @@ fn check_node(graph: &Graph, id: NodeId) -> Result<(), PlanError> {
         None => Ok(()),
         Some((found, most, what)) => Err(PlanError::TooLarge { node: name(), found, most, what }),
     }
+}
+
+fn window(graph: &Graph, id: NodeId) -> Option<Window> {
+    let node = graph.node(id);
+    let operands = graph.operands(id);
+    let inputs: Vec<&Shape> = operands.iter().map(|&o| &graph.node(o).shape).collect();
+    window_of(node.op()?, &inputs, &node.shape)
 }
 
 /// The window that an op's kernels go through: a gradient's is its layer's, of which it makes no image.
@@ -301,6 +318,10 @@ mod tests {
             ("1, 1, 2000000", "conv(1, (1, 2), dilation = (1, 1048576))"),
             ("1, 1, 2000000", "max_pool(1, stride = (1, 262144))"),
             ("1, 1, 2000000", "max_pool(1, stride = (1, 262145))"),
+            ("32, 8191, 4096", "conv(1, 1)"),
+            ("32, 8192, 4096", "conv(1, 1)"),
+            ("32, 8193, 4096", "relu"),
+            ("1, 8193, 4096", "conv(32, 1)"),
             ("3, 4, 4", "conv_transpose(8, 1, stride = 128)"),
             ("3, 4, 4", "conv_transpose(8, 1, stride = (128, 129))"),
         ];

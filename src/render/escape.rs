@@ -20,6 +20,58 @@ pub(crate) fn name(name: &str) -> Cow<'_, str> {
     escaped(name, |c| is_hidden(c) || c == '\n' || c == '\t')
 }
 
+/// A message, in which endless names and quoted texts are cut in their middle: files can say anything.
+pub(crate) fn message(message: &str) -> Cow<'_, str> {
+    match shortened(message) {
+        Cow::Borrowed(message) => text(message),
+        Cow::Owned(message) => text(&message).into_owned().into(),
+    }
+}
+
+/// As [`message`], of a text whose colours, which netc gave it, stay.
+pub(crate) fn message_with_colours(message: &str) -> String {
+    rendered(&shortened(message))
+}
+
+/// Longer words, and longer texts between backticks, are cut. Paths that people have are shorter.
+const LONGEST: usize = 320;
+/// Characters that stay before the cut and behind it.
+const KEPT: [usize; 2] = [160, 80];
+
+fn shortened(text: &str) -> Cow<'_, str> {
+    if text.len() <= LONGEST {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut parts = text.split('`').enumerate().peekable();
+    while let Some((i, part)) = parts.next() {
+        let is_quoted = i % 2 == 1 && parts.peek().is_some();
+        match is_quoted {
+            true => out += &cut(part),
+            false => part.split_inclusive(char::is_whitespace).for_each(|word| {
+                // What stands behind a name is not of it.
+                let name = word.trim_end_matches(|c: char| c.is_whitespace() || matches!(c, ':' | ',' | ';'));
+                out += &cut(name);
+                out += &word[name.len()..];
+            }),
+        }
+        if parts.peek().is_some() {
+            out.push('`');
+        }
+    }
+    out.into()
+}
+
+fn cut(name: &str) -> Cow<'_, str> {
+    let count = name.chars().count();
+    if count <= LONGEST {
+        return name.into();
+    }
+    let before: String = name.chars().take(KEPT[0]).collect();
+    let behind: String = name.chars().skip(count - KEPT[1]).collect();
+    format!("{before}… {count} characters …{behind}").into()
+}
+
 fn escaped(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&hidden) {
         return text.into();
@@ -76,6 +128,20 @@ mod tests {
         // To a reader of JSON it is the same text.
         let json = serde_json::Value::from(hostile).to_string();
         assert_eq!(serde_json::from_str::<String>(&text(&json)).unwrap(), hostile);
+    }
+
+    #[test]
+    fn endless_names_are_cut() {
+        let (short, long) = ("a".repeat(LONGEST), "ä".repeat(10_000));
+        assert_eq!(message(&short), short);
+        let sentence = format!("there is no `{short} {short}` in {short} {short}");
+        let cut = format!("{}… 10000 characters …{}", "ä".repeat(KEPT[0]), "ä".repeat(KEPT[1]));
+        assert_eq!(message(&format!("{long}: no {short} like `{long}`")), format!("{cut}: no {short} like `{cut}`"));
+        assert!(message(&sentence).starts_with(&format!("there is no `{}… 641 characters …aaa", "a".repeat(KEPT[0]))));
+        assert!(message(&sentence).ends_with(&format!("` in {short} {short}")));
+        // A lone backtick quotes nothing.
+        let lone = format!("a ` b {}", "c ".repeat(LONGEST));
+        assert_eq!(message(&lone), lone);
     }
 
     #[test]

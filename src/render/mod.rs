@@ -26,7 +26,7 @@ pub fn error_text(error: &Error, color: bool, width: usize) -> String {
             let text = render(diagnostics, sources, Style::Text { color, width });
             if color { escape::rendered(&text) } else { text }.trim_end().into()
         }
-        other => escape::text(&other.to_string()).into_owned(),
+        other => escape::message(&other.to_string()).into_owned(),
     }
 }
 
@@ -70,16 +70,20 @@ fn render_one(diagnostic: &Diagnostic, sources: &Sources, style: Style) -> Strin
 }
 
 fn text(diagnostic: &Diagnostic, sources: &Sources, renderer: Renderer) -> String {
-    let title = level(diagnostic.severity).primary_title(escape::text(&diagnostic.message)).id(diagnostic.code);
-    let mut group = Group::with_title(title);
+    let title = level(diagnostic.severity).primary_title(escape::message(&diagnostic.message));
+    // What has no kind of its own is an error and nothing else.
+    let mut group = Group::with_title(match diagnostic.code == severity_name(diagnostic.severity) {
+        true => title,
+        false => title.id(diagnostic.code),
+    });
     for source in files(diagnostic) {
         group = group.element(snippet(diagnostic, sources, source));
     }
     for note in &diagnostic.notes {
-        group = group.element(Level::NOTE.message(escape::text(note)));
+        group = group.element(Level::NOTE.message(escape::message(note)));
     }
     for help in &diagnostic.help {
-        group = group.element(Level::HELP.message(escape::text(help)));
+        group = group.element(Level::HELP.message(escape::message(help)));
     }
     renderer.render(&[group])
 }
@@ -114,7 +118,7 @@ fn snippet<'a>(diagnostic: &'a Diagnostic, sources: &'a Sources, id: SourceId) -
     let annotations = labels().map(|label| {
         let kind = if label.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
         let annotation = kind.span(within(label.span, &lines));
-        if label.text.is_empty() { annotation } else { annotation.label(escape::text(&label.text)) }
+        if label.text.is_empty() { annotation } else { annotation.label(escape::message(&label.text)) }
     });
     let snippet = Snippet::source(&source.text[lines.clone()]).line_start(line as usize);
     snippet.path(escape::name(&source.name)).annotations(annotations)

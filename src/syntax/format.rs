@@ -68,7 +68,7 @@ impl Roles {
     fn visit(&mut self, pair: Pair<'_, Rule>) {
         let (start, end) = (pair.as_span().start(), pair.as_span().end());
         match pair.as_rule() {
-            Rule::label | Rule::output_name | Rule::std_path => {
+            Rule::label | Rule::braced_label | Rule::output_name | Rule::std_path => {
                 self.whole.push((start, end));
                 return;
             }

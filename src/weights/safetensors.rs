@@ -16,6 +16,23 @@ use crate::tensor::{Element, Shape};
 /// The key of [`Trained`] among a file's metadata.
 const TRAINED: &str = "netc.training";
 
+/// What is said of a file that ends before its tensors do, as half a download does.
+fn cut_short(bytes: &[u8]) -> Option<String> {
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    let header = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+    if !rest.starts_with(b"{") {
+        return None;
+    }
+    let Some(header) = rest.get(..header) else {
+        return Some(format!("the file is cut short: it has {} bytes, and its header does not end there", bytes.len()));
+    };
+    let listed: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(header).ok()?;
+    let ends = listed.values().filter_map(|tensor| tensor.get("data_offsets")?.get(1)?.as_u64());
+    let due = ends.max()?.checked_add(8 + header.len() as u64)?;
+    let is_cut = due > bytes.len() as u64;
+    is_cut.then(|| format!("the file is cut short: it has {} bytes of {due}", bytes.len()))
+}
+
 /// The tensors of a file, by name in alphabetical order, and what netc wrote of their training. Values stay where they
 /// are.
 ///
@@ -24,7 +41,8 @@ const TRAINED: &str = "netc.training";
 /// allocated.
 pub(super) fn parse(file: &Buffer) -> Result<(Vec<Entry>, Option<Trained>), String> {
     let bytes = (**file).as_ref();
-    let tensors = SafeTensors::deserialize(bytes).map_err(|e| format!("this is no undamaged safetensors file: {e}"))?;
+    let tensors = SafeTensors::deserialize(bytes)
+        .map_err(|e| cut_short(bytes).unwrap_or_else(|| format!("this is no undamaged safetensors file: {e}")))?;
     let mut entries: Vec<Entry> = tensors
         .iter()
         .map(|(name, view)| {

@@ -160,14 +160,17 @@ fn a_folder_or_nothing_is_no_model() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn files_of_this_format_version_stay_readable() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/artifact/v2.netc");
-    let model = open(&file, Verify::Eager).unwrap_or_else(|e| panic!("{e}; see tests/artifact/README.md"));
-    assert_eq!(model.about().labels, ["a", "b"]);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/artifact");
     let input = Tensor::new([3, 3, 4, 4], (0..144).map(|i| (i % 17) as f32 / 8.0 - 1.0).collect());
-    let network = Compiler::new().batch(3).seed(1).optimized(&file.with_file_name("small.net")).unwrap();
+    let network = Compiler::new().batch(3).seed(1).optimized(&folder.join("small.net")).unwrap();
     let expected = interpreter::run(&network.graph, std::slice::from_ref(&input)).unwrap().remove(0);
-    let (worst, scale) = model.run_tensors(&[input]).unwrap()[0].difference(&expected);
-    assert!(worst <= 1e-5 * scale, "{worst} of {scale}");
+    for name in ["v2.netc", "v3.netc"] {
+        let model = open(&folder.join(name), Verify::Eager);
+        let model = model.unwrap_or_else(|e| panic!("{name}: {e}; see tests/artifact/README.md"));
+        assert_eq!(model.about().labels, ["a", "b"]);
+        let (worst, scale) = model.run_tensors(std::slice::from_ref(&input)).unwrap()[0].difference(&expected);
+        assert!(worst <= 1e-5 * scale, "{name}: {worst} of {scale}");
+    }
 }
 
 /// The same file as a part of this program.

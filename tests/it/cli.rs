@@ -19,6 +19,7 @@
 //! `UPDATE_CLI=1 cargo test` writes what came out into the files, to be read before it is committed.
 
 use regex::Regex;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -142,6 +143,47 @@ fn replay(script: &str, here: &Path) -> String {
         }
     }
     out
+}
+
+/// A flag that a message names is one that the command has, or stands behind the name of a command.
+#[test]
+fn advice_can_be_followed() {
+    let flag = Regex::new(r"(?m)(?:^|[ `('])(--[a-z][a-z-]+)").unwrap();
+    let help = |command: &str| {
+        let out = netc().args([command, "--help"]).output().unwrap();
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let mut helps: BTreeMap<String, String> = BTreeMap::new();
+    let mut checked = 0;
+    for entry in std::fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut command = String::new();
+        for line in text.lines() {
+            if let Some(line) = line.strip_prefix("$ ") {
+                let own = words(line);
+                command = if own[0] == "netc" { own.get(1).cloned().unwrap_or_default() } else { String::new() };
+                continue;
+            }
+            // What clap says of the command line itself names what was typed.
+            let is_message = line.starts_with("  ! ") && !line.contains("argument '") && !line.contains("tip:");
+            if !is_message || command.is_empty() || command.starts_with('-') || line.contains("Usage:") {
+                continue;
+            }
+            for found in flag.captures_iter(line) {
+                let whole = found.get(1).unwrap();
+                let before = line[..whole.start()].rsplit(['`', ';', '(']).next().unwrap_or_default();
+                let named = before.split("netc ").nth(1).and_then(|rest| rest.split(' ').next());
+                let of = named.unwrap_or(&command).to_string();
+                let text = helps.entry(of.clone()).or_insert_with(|| help(&of));
+                let is_known = flag.captures_iter(text).any(|known| known[1] == *whole.as_str());
+                let place = path.file_name().unwrap().display();
+                assert!(is_known, "{place}: `netc {of}` has no {}, which this advises: {line}", whole.as_str());
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 50, "only {checked} flags were found");
 }
 
 /// Words between spaces; quotes hold spaces together.

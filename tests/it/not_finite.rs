@@ -88,3 +88,39 @@ fn odd_outputs_are_told_of() {
     let (code, out, told) = netc(here, "run odd.net --seed 0 --input x.npy --json -q");
     assert!(code == Some(0) && told.is_empty() && !out.contains("not_finite"), "{out} {told}");
 }
+
+/// Minus infinity is what a mask of attention adds: a constant's, it is meant, and a learned weight's is not.
+#[test]
+fn infinities_of_a_mask_are_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let spec = "netc 1
+model masked {
+    input scores: f32[N, 2, 2]
+    mask: constant([1, 2, 2])
+    bias: parameter([1, 2, 2])
+    from(scores)
+    add(mask, bias)
+    softmax(axis = -1)
+    output y
+}
+";
+    std::fs::write(here.join("masked.net"), spec).unwrap();
+    let told = |mask: [f32; 4], bias: [f32; 4]| {
+        let mut weights = Compiler::new().front(&here.join("masked.net")).unwrap().graph.weights;
+        for (name, values) in [("mask.value", mask), ("bias", bias)] {
+            weights.set(weights.find(name).unwrap(), Arc::new(values.to_vec()));
+        }
+        safetensors::write(&here.join("masked.safetensors"), &weights).unwrap();
+        let (code, _, told) = netc(here, "check masked.net --weights masked.safetensors");
+        assert_eq!(code, Some(0));
+        told
+    };
+    let mask = [0.0, f32::NEG_INFINITY, 0.0, 0.0];
+    assert_eq!(told(mask, [0.0; 4]), "");
+    let odd = told([f32::NAN, f32::INFINITY, 0.0, 0.0], [0.0; 4]);
+    assert!(odd.contains("mask.value has 1 NaN and 1 infinite of 4 values"), "{odd}");
+    let learned = told(mask, mask);
+    assert!(learned.contains("bias has 1 infinite of 4 values, the first at [0, 0, 1]"), "{learned}");
+    assert!(!learned.contains("mask.value"), "{learned}");
+}

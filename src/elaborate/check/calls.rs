@@ -5,7 +5,7 @@ use crate::diagnostic::{Diagnostic, Severity, Span, nearest};
 use crate::elaborate::call::{assign, is_plain, missing_argument, parameters};
 use crate::elaborate::expression::dotted_name;
 use crate::elaborate::program::Callee;
-use crate::ops::layer::{Arity, Layer, Param, Preset, written_out};
+use crate::ops::layer::{Arity, FOREIGN_PARAMETERS, LEFT_OUT, Layer, Param, Preset, written_out};
 use crate::syntax::ast::*;
 
 impl Checker<'_> {
@@ -140,12 +140,18 @@ impl Checker<'_> {
         if let Some(span) = defined {
             diagnostic = diagnostic.secondary(span, "defined here");
         }
-        self.report.add(match nearest(&name.name, names.iter().copied()) {
+        let known = |table: &[(&'static str, &'static str)]| {
+            table.iter().filter(|(other, _)| *other == name.name).map(|&(_, here)| here).collect::<Vec<_>>()
+        };
+        let renamed = known(FOREIGN_PARAMETERS).into_iter().find(|own| names.contains(own));
+        let left_out = known(LEFT_OUT).first().copied();
+        let of_layer = defined.is_none();
+        self.report.add(match renamed.or_else(|| nearest(&name.name, names.iter().copied())) {
+            _ if of_layer && left_out.is_some() => {
+                diagnostic.help(format!("leave it out: {}", left_out.unwrap_or_default()))
+            }
             None if matches!(name.name.as_str(), "activation" | "act" | "act_layer") => {
                 diagnostic.help("an activation is a layer of its own: write `relu` behind this one")
-            }
-            None if matches!(name.name.as_str(), "in_channels" | "in_features" | "input_shape") => {
-                diagnostic.help("leave it out: what comes in tells it")
             }
             Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
             None if names.is_empty() => diagnostic.help(format!("`{callee}` takes no arguments")),

@@ -18,7 +18,7 @@ mod winograd;
 use crate::target::Target;
 
 pub(crate) use arithmetic::{Arithmetic, Factors, registers_beside_stores};
-pub(crate) use cost::convert_cost;
+pub(crate) use cost::{convert_cost, planes_cost};
 pub(crate) use depthwise::Depthwise;
 pub(crate) use direct::{Direct, Fold};
 pub(crate) use geometry::{Axis, Geometry, Taps};

@@ -163,7 +163,8 @@ impl AstBuilder<'_> {
             }
             Rule::tuple => return self.tuple(pair),
             Rule::if_expr => {
-                let mut parts = children(pair).map(|e| Box::new(self.checked_expr(e)));
+                let mut parts = children(pair)
+                    .map(|e| Box::new(if e.as_rule() == Rule::expr { self.checked_expr(e) } else { self.value(e) }));
                 let mut next = || parts.next().expect("if, then and else");
                 ExprKind::If { condition: next(), then: next(), otherwise: next() }
             }

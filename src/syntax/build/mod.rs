@@ -298,7 +298,7 @@ impl AstBuilder<'_> {
 
     pub(super) fn value(&mut self, pair: Pair<'_, Rule>) -> Expr {
         match pair.as_rule() {
-            Rule::label => {
+            Rule::label | Rule::braced_label => {
                 let label = self.label(pair);
                 Expr { span: label.span, kind: ExprKind::Label(label) }
             }

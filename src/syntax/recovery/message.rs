@@ -12,10 +12,31 @@ impl State<'_> {
         if !diagnostic.help.is_empty() {
             return diagnostic;
         }
-        match repair.map(|r| r.help.clone()).or_else(|| self.form(failure)) {
+        let instead = self.habit(failure).or_else(|| repair.map(|r| r.help.clone()));
+        match instead.or_else(|| self.form(failure)) {
             Some(help) => diagnostic.help(help),
             None => diagnostic,
         }
+    }
+
+    /// How something is said that other languages say by the sign at hand.
+    fn habit(&self, failure: &Failure) -> Option<String> {
+        let before = self.token_before(failure).map(|t| t.text(self.source));
+        let is_statement = failure.expects("a statement");
+        let help = match (before, failure.token.map(|t| self.tokens[t].text(self.source))?) {
+            (_, "+" | "*") if is_statement => {
+                "values are joined by layers: `add(label)`, `mul(label)`; a name keeps its value"
+            }
+            (_, "-") if is_statement => "a layer takes what the one before it gives, without a sign between them",
+            (_, "if") if failure.expected.contains(&Rule::op_add) => "a choice is written `if condition then a else b`",
+            (Some("-"), ">") => "a layer takes what the one before it gives, without a sign between them",
+            (_, "(") if failure.expected.contains(&Rule::colon) => {
+                "layers have no prefix, `conv(8, 3)`, and a label is followed by `:`"
+            }
+            (Some("%"), _) => "a share is a number: 50 % is `0.5`",
+            _ => return None,
+        };
+        Some(help.into())
     }
 
     /// How the statement that the line begins with is written.
@@ -27,6 +48,10 @@ impl State<'_> {
         let is_behind = |before: Token| failure.token.is_some_and(|t| self.tokens[t].start == before.end);
         if found == Some("{") && self.token_before(failure).is_some_and(is_behind) {
             return Some("in an expression, a label with braces stands in quotes: `\"level{i}\"`".into());
+        }
+        let is_shape = |before: Token| before.text(self.source) == "shape";
+        if found == Some("[") && self.token_before(failure).is_some_and(is_shape) {
+            return Some("a label with braces stands in quotes before a field: `\"level{i}\".shape[1]`".into());
         }
         let line = self.blamed_line(failure);
         let inside = self.tokens.iter().filter(|t| t.start >= line.start && t.end <= line.end);
@@ -78,9 +103,8 @@ impl State<'_> {
             (TokenKind::Unknown, "&") => {
                 error("unexpected-sign", "unexpected `&`", "no such operator").map(|d| d.help("write `and`"))
             }
-            (TokenKind::Unknown, "|") => {
-                error("unexpected-sign", "unexpected `|`", "no such operator").map(|d| d.help("write `or`"))
-            }
+            (TokenKind::Unknown, "|") => error("unexpected-sign", "unexpected `|`", "no such operator")
+                .map(|d| d.help("write `or`; a layer takes what the one before it gives, without a sign")),
             (TokenKind::Unknown, "!") => {
                 error("unexpected-sign", "unexpected `!`", "no such operator").map(|d| d.help("write `not`"))
             }
@@ -98,7 +122,11 @@ impl State<'_> {
                 "unexpected-sign",
                 &format!("the sign `{}` means nothing here", other.escape_debug()),
                 "unexpected",
-            ),
+            )
+            .map(|d| match instead_of(other) {
+                Some(help) => d.help(help),
+                None => d,
+            }),
             (TokenKind::Word, "elif" | "elseif") => {
                 error("foreign-word", &format!("there is no `{text}`"), "unknown word")
                     .map(|d| d.help("write `else if`"))
@@ -195,6 +223,24 @@ const LEADING_WORDS: &[&str] = &[
 
 /// Words that begin a `train` block or a part of one, and may be names elsewhere.
 const TRAINING_WORDS: &[&str] = &["train", "augment"];
+
+/// What is written in place of a sign that the language does not have.
+fn instead_of(sign: &str) -> Option<String> {
+    Some(match sign {
+        "^" => "powers are written `2 ** 3`".into(),
+        "?" => "a choice is written `if condition then a else b`".into(),
+        "$" | "@" => "names are letters, digits and `_`".into(),
+        "`" => "strings stand in straight double quotes: \"…\"".into(),
+        "–" | "—" | "−" => "write the sign of the keyboard, `-`".into(),
+        "×" => "write `*`".into(),
+        "\u{a0}" | "\u{2009}" | "\u{202f}" | "\u{3000}" => "write a blank".into(),
+        // The wide forms of ASCII's signs.
+        _ => {
+            let wide = sign.chars().next().filter(|c| ('\u{ff01}'..='\u{ff5e}').contains(c))?;
+            format!("write `{}`", char::from_u32(u32::from(wide) - 0xfee0)?)
+        }
+    })
+}
 
 const FORMS: &[(&str, &str)] = &[
     ("train", "train name { … }` or `train name(model, other) { … }"),
