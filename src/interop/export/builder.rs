@@ -44,6 +44,7 @@ impl Initializer {
         match self.data {
             Data::Weight(_, Element::I8) => data_type::INT8,
             Data::Weight(_, Element::U8) => data_type::UINT8,
+            Data::Weight(_, Element::I32) => data_type::INT32,
             Data::Levels(_, levels) => data_type::of_levels(levels).unwrap_or(data_type::UINT8),
             Data::Ints(_) => data_type::INT64,
             Data::Weight(..) | Data::Floats(_) => data_type::FLOAT,

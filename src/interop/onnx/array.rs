@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use super::call::Grid;
 use crate::ops::quantized::Levels;
 use crate::weights::Values;
 
@@ -79,7 +78,7 @@ impl Array {
         let levels = self.as_ints().ok_or("it dequantizes floating-point numbers")?;
         let (count, inner) = axis.map_or((1, 1), |axis| (self.dims[axis], self.dims[axis + 1..].iter().product()));
         if scale.len() != count || zero.len() != count {
-            return Err(Grid::other_number(scale.len(), count, axis.unwrap_or(0)));
+            return Err(Self::other_number(scale.len(), count, axis.unwrap_or(0)));
         }
         let of = |i: usize| i / inner.max(1) % count;
         let number = |(i, level): (usize, &i64)| ((level - zero[of(i)]) as f64 * f64::from(scale[of(i)])) as f32;
@@ -87,6 +86,11 @@ impl Array {
         let (levels, scale, zero) = (levels.to_vec(), scale.to_vec(), zero.to_vec());
         let origin = Origin::Dequantized { levels, scale, zero, axis };
         Ok(Self { origin: Some(Arc::new(origin)), ..Self::floats(self.dims.clone(), numbers) })
+    }
+
+    /// Of scales that are not one for each place of an axis.
+    pub(crate) fn other_number(scales: usize, places: usize, axis: usize) -> String {
+        format!("{scales} scales for {places} places of axis {axis}; one for all is due, or one for each, and its axis")
     }
 
     /// A weight that was dequantized, as its levels and a scale for each of its output channels, which are its axis

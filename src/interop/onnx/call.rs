@@ -52,11 +52,6 @@ impl Grid {
         }
     }
 
-    /// Of scales that are not one for each place of an axis.
-    pub(crate) fn other_number(scales: usize, places: usize, axis: usize) -> String {
-        format!("{scales} scales for {places} places of axis {axis}; one for all is due, or one for each, and its axis")
-    }
-
     fn no_scale(odd: f32) -> String {
         let how = "Quantize the model again, with samples that give this value a range";
         match odd.is_subnormal() {

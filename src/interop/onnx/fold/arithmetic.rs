@@ -94,7 +94,7 @@ fn owners(call: &Call, array: &Array, scale: &Array) -> Result<(Option<usize>, V
     if block == 0 {
         return match scale.len() == size {
             true => Ok((Some(along), (0..array.len()).map(|i| i / inner % size).collect())),
-            false => Err(Grid::other_number(scale.len(), size, along)),
+            false => Err(Array::other_number(scale.len(), size, along)),
         };
     }
     let blocks = size.div_ceil(block);

@@ -3,7 +3,7 @@
 //! One node becomes one operation where netc has it: a number times a value is a scale, an array with a number a
 //! channel is [`channels`]' business. What several nodes spell together, such as GELU, passes recognise.
 
-use super::{channels, quantized};
+use super::channels;
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
@@ -24,10 +24,6 @@ pub(crate) fn activate(draft: &mut Draft, view: &View, kind: Activation) -> Resu
 }
 
 pub(crate) fn activation(draft: &mut Draft, call: &Call) -> Results {
-    if let Some(Value::OnGrid(view, grid)) = call.input(0) {
-        let [min, max] = [call.known_scalar(1)?, call.known_scalar(2)?];
-        return quantized::clip(draft, view, grid, [min, max]);
-    }
     let view = draft.view(call, 0)?;
     let kind = match call.node.op_type.as_str() {
         "Relu" => Activation::Relu,

@@ -107,7 +107,7 @@ fn brought_to(draft: &mut Draft, call: &Call, grid: Grid, [low, high]: [i64; 2])
     if let Some(Value::Known(array)) = call.input(0) {
         let axis = grid.axis.map(|axis| crate::interop::onnx::call::axis(axis, array.rank())).transpose()?;
         if axis.is_some_and(|axis| array.dims[axis] != grid.scale.len()) {
-            return Err(Grid::other_number(grid.scale.len(), array.dims[axis.unwrap_or(0)], axis.unwrap_or(0)));
+            return Err(Array::other_number(grid.scale.len(), array.dims[axis.unwrap_or(0)], axis.unwrap_or(0)));
         }
         let shape = Shape::new(array.dims.clone());
         let of = owner(&shape, axis);

@@ -86,9 +86,11 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "Mean" => elementwise::mean,
         "Pow" => elementwise::pow,
         "Relu" | "Sigmoid" | "Tanh" | "Softplus" | "HardSwish" | "Exp" | "Erf" | "Log" | "Sqrt" | "Abs" | "Neg"
-        | "LeakyRelu" | "Elu" | "HardSigmoid" | "Gelu" | "Clip" | "Sign" | "Floor" | "Ceil" | "Round" | "Not"
-        | "IsNaN" | "Sin" | "Cos" | "Tan" | "Asin" | "Acos" | "Atan" | "Sinh" | "Cosh" | "Asinh" | "Acosh"
-        | "Atanh" => elementwise::activation,
+        | "LeakyRelu" | "Elu" | "HardSigmoid" | "Gelu" | "Sign" | "Floor" | "Ceil" | "Round" | "Not" | "IsNaN"
+        | "Sin" | "Cos" | "Tan" | "Asin" | "Acos" | "Atan" | "Sinh" | "Cosh" | "Asinh" | "Acosh" | "Atanh" => {
+            elementwise::activation
+        }
+        "Clip" => quantized::clip,
         "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Xor" => elementwise::compare,
         "Mod" => elementwise::modulo,
         "IsInf" => indices::is_infinite,

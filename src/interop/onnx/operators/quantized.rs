@@ -76,7 +76,7 @@ fn own_axis(draft: &Draft, view: &View, grid: &Grid) -> Result<Option<usize>, St
     let Some(axis) = grid.axis else { return Ok(None) };
     let axis = crate::interop::onnx::call::axis(axis, view.rank())?;
     if draft.dims(view)[axis] != grid.scale.len() {
-        return Err(Grid::other_number(grid.scale.len(), draft.dims(view)[axis], axis));
+        return Err(Array::other_number(grid.scale.len(), draft.dims(view)[axis], axis));
     }
     Ok(Some(view.axes[axis].ok_or("scales along an axis that is only shown")?))
 }
@@ -138,7 +138,7 @@ pub(crate) fn whole_on_grid(draft: &mut Draft, value: Value, grid: &Arc<Grid>) -
 
 /// Levels between bounds, which stay on their grid: numbers that are clipped before they are rounded. Where the bounds are
 /// the ends of a type of fewer bits, they are rounded to its grid.
-pub(crate) fn clip(draft: &mut Draft, view: &View, grid: &Arc<Grid>, bounds: [Option<f32>; 2]) -> Results {
+fn clip_levels(draft: &mut Draft, view: &View, grid: &Arc<Grid>, bounds: [Option<f32>; 2]) -> Results {
     let ends = [grid.levels.low(), grid.levels.high()];
     let low = bounds[0].map_or(ends[0], |bound| (bound.ceil() as i64).clamp(ends[0], ends[1]));
     let high = bounds[1].map_or(ends[1], |bound| (bound.floor() as i64).clamp(ends[0], ends[1]));
@@ -168,6 +168,16 @@ pub(crate) fn clip(draft: &mut Draft, view: &View, grid: &Arc<Grid>, bounds: [Op
         }
     };
     Ok(vec![Value::OnGrid(clipped, grid.clone())])
+}
+
+/// Levels or numbers between bounds.
+pub(crate) fn clip(draft: &mut Draft, call: &Call) -> Results {
+    match call.input(0) {
+        Some(Value::OnGrid(view, grid)) => {
+            clip_levels(draft, view, grid, [call.known_scalar(1)?, call.known_scalar(2)?])
+        }
+        _ => elementwise::activation(draft, call),
+    }
 }
 
 /// The numbers that an input's levels stand for.
