@@ -100,7 +100,9 @@ class Double:
         else:
             scale, zero = scale.reshape(()), zero.reshape(())
         low, high = ends(zero.dtype)
-        steps = y / scale
+        # Numbers that are float32, weights and inputs, are divided as such: that is the definition.
+        narrow = y.astype(np.float32)
+        steps = (narrow / scale.astype(np.float32)).astype(np.float64) if (narrow == y).all() else y / scale
         self.steps[name] = np.clip(steps + zero.astype(np.int64), low, high)
         return np.clip(np.rint(steps) + zero.astype(np.int64), low, high).astype(zero.dtype)
 

@@ -1,5 +1,5 @@
 //! Convolutions with weights of 8 bits that nobody computes in whole numbers become layers of f32. Linear layers, which do
-//! little but read their weights, keep these.
+//! little but read their weights, keep these, unless they have 9 bits.
 //!
 //! ```text
 //! %y = conv2d_w8 %x, @w, @w_scale, @b { … }     ⟶     %y = conv2d %x, @w', @b { … }
@@ -25,6 +25,7 @@ fn fold(e: &mut Editor, id: NodeId) -> Option<()> {
     let (of_reals, values): (Op, Tensor) = match &op {
         Op::Conv2dW8(op) => (op.of_reals.clone().into(), op.real_weight(&weight, &scale)),
         Op::ConvTranspose2dW8(op) => (op.of_reals.clone().into(), op.real_weight(&weight, &scale)),
+        Op::LinearW8(op) => (op.of_reals.clone().into(), op.real_weight(&weight, &scale)),
         _ => return None,
     };
     let (name, values, shape) = (e.parameter_name(id, 0), values.values().collect::<Vec<_>>(), values.shape().clone());
@@ -35,7 +36,8 @@ fn fold(e: &mut Editor, id: NodeId) -> Option<()> {
     Some(())
 }
 
-/// Whether the op's weights are whole numbers.
+/// Whether the op's weights are whole numbers that no kernel reads beside f32.
 fn is_whole(op: &Op) -> bool {
     matches!(op, Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_))
+        || matches!(op, Op::LinearW8(op) if !op.is_read_beside_reals())
 }

@@ -55,6 +55,9 @@ pub(crate) fn check_lowered(graph: &Graph) -> Result<(), PlanError> {
             Some(Op::FakeQuantize(_) | Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_)) => {
                 return Err(PlanError::Unlowered { node: called(node) });
             }
+            Some(Op::LinearW8(op)) if !op.is_read_beside_reals() => {
+                return Err(PlanError::Unlowered { node: called(node) });
+            }
             Some(Op::ConstantValues(_)) => "lower_constants",
             Some(Op::Concat(op)) if op.axis > 0 && graph.operand_shapes(id).iter().any(|s| s[0] != node.shape[0]) => {
                 "lower_constants"
@@ -260,6 +263,7 @@ mod tests {
                 dilation: [1; 2],
                 groups: 1,
                 zero: 0,
+                weight_bits: 8,
                 zeros: vec![],
                 epilogue: vec![],
                 reads: vec![],

@@ -559,7 +559,7 @@ impl Planner<'_> {
             let mut layer = Layer::new(op, problem_of(op, &input.shape, &graph.node(id).shape), input, self.block);
             if conv::wants_sums(&layer.problem, self.block) && self.has_known_parameters(id) {
                 let weight = graph.weights_read(id)[0];
-                layer.problem.largest_sum = layer.problem.bound_of_sums((*graph.weights.values(weight)).as_ref());
+                layer.problem.largest_sum = conv::largest_sum(&layer.problem, (*graph.weights.values(weight)).as_ref());
             }
             choose(id, label, &layer, self.bounds_of(id), self.target, self.options).map(|choice| (layer, choice))
         };
@@ -837,8 +837,9 @@ impl Planner<'_> {
 
 /// The sum over taps that an op is, of an input with the shape of its view.
 fn problem_of(op: &Op, input: &Shape, output: &Shape) -> Problem {
-    let of_levels = |problem: Problem, zero: i64| {
-        let arithmetic = Arithmetic::Bytes { signed: input.element() == Element::I8, zero: zero as i16 };
+    let of_levels = |problem: Problem, zero: i64, weight_bits: usize| {
+        let (signed, wide) = (input.element() == Element::I8, weight_bits > 8);
+        let arithmetic = Arithmetic::Bytes { signed, zero: zero as i16, wide };
         Problem { arithmetic, ..problem }
     };
     match op {
@@ -848,10 +849,12 @@ fn problem_of(op: &Op, input: &Shape, output: &Shape) -> Problem {
         Op::ConvTranspose2d(c) => Problem::conv_transpose(c, input, output),
         Op::QuantizedConv2d(c) => {
             let zeros = c.zeros.iter().map(|&zero| zero as i16).collect();
-            of_levels(Problem { zeros, ..Problem::conv(&c.of_reals(), input, output) }, c.zero)
+            of_levels(Problem { zeros, ..Problem::conv(&c.of_reals(), input, output) }, c.zero, c.weight_bits)
         }
-        Op::QuantizedConvTranspose2d(c) => of_levels(Problem::conv_transpose(&c.of_reals(), input, output), c.zero),
-        Op::QuantizedLinear(l) => of_levels(Problem::linear(&l.of_reals(), input), l.zero),
+        Op::QuantizedConvTranspose2d(c) => {
+            of_levels(Problem::conv_transpose(&c.of_reals(), input, output), c.zero, c.weight_bits)
+        }
+        Op::QuantizedLinear(l) => of_levels(Problem::linear(&l.of_reals(), input), l.zero, l.weight_bits),
         _ => unreachable!("called for convolutions"),
     }
 }

@@ -247,6 +247,7 @@ fn cases() -> Vec<(&'static str, Graph)> {
     };
     case("levels of 16 bits", image, symmetric.into());
     case("conv of 8 bits", image, Conv2dW8 { of_reals: conv(5, 3, 2, 1), bits: 8 }.into());
+    case("conv of 9 bits", image, Conv2dW8 { of_reals: conv(5, 3, 2, 1), bits: 9 }.into());
     let of_reals = Linear { features: 3, bias: true, epilogue: vec![] };
     case("linear of 8 bits", &[2, 5], LinearW8 { of_reals, bits: 8 }.into());
     case("reshape", image, Reshape { shape: vec![0, -1, 9] }.into());

@@ -23,7 +23,7 @@
 //!
 //! ```text
 //! |V| ≤ 10² · |d|     16 bits hold it for |d| ≤ 255          10: the largest sum of the magnitudes of a row of Bᵀ
-//! |U| ≤ 12² · |g|     16 bits hold it for |g| ≤ 128          12: that of 24 G
+//! |U| ≤ 12² · |g|     16 bits hold it for |g| ≤ 227          12: that of 24 G
 //! Σ  = 24² · y  mod 2³²                                      whatever is added up on the way, modulo 2³²
 //! y  = (Σ · 9⁻¹ mod 2³²) >> 6                                9 · 2⁶ = 24²; 9⁻¹ is the inverse of 9 modulo 2³²
 //! ```
@@ -317,7 +317,8 @@ mod tests {
         let row_sum =
             |matrix: &[Vec<f64>]| matrix.iter().map(|row| row.iter().map(|v| v.abs()).sum::<f64>()).fold(0.0, f64::max);
         assert_eq!([row_sum(&t.input), row_sum(&t.kernel)], [10.0, 12.0]);
-        assert!(10 * 10 * 255 <= i32::from(i16::MAX) && 12 * 12 * 128 <= i32::from(i16::MAX));
+        let most = i32::from(crate::plan::conv::LARGEST_WEIGHT);
+        assert!(10 * 10 * 255 <= i32::from(i16::MAX) && 12 * 12 * most <= i32::from(i16::MAX) && most == 227);
         let (inverse, shift) = t.unscale();
         assert_eq!((9i32.wrapping_mul(inverse), shift), (1, 6));
         let result = |y: i64| ((576 * y) as i32).wrapping_mul(inverse) >> shift;

@@ -189,6 +189,7 @@ fn the_data_say_all_of_whole_numbers() {
                 dilation,
                 groups,
                 zero: 7,
+                weight_bits: 8,
                 zeros: vec![],
                 epilogue,
                 reads,

@@ -44,6 +44,7 @@ impl Initializer {
         match self.data {
             Data::Weight(_, Element::I8) => data_type::INT8,
             Data::Weight(_, Element::U8) => data_type::UINT8,
+            Data::Weight(_, Element::I32) => data_type::INT32,
             Data::Levels(_, levels) => data_type::of_levels(levels).unwrap_or(data_type::UINT8),
             Data::Ints(_) => data_type::INT64,
             Data::Weight(..) | Data::Floats(_) => data_type::FLOAT,
@@ -273,6 +274,14 @@ impl<'g> OnnxBuilder<'g> {
         name
     }
 
+    /// A weight as numbers of another element, which holds them.
+    pub(crate) fn weight_as(&mut self, weight: WeightId, element: Element) -> String {
+        let known = self.graph.weights.get(weight);
+        let (name, dims) = (self.unique(&known.name), known.shape.dims().to_vec());
+        self.initializers.push(Initializer { name: name.clone(), dims, data: Data::Weight(weight, element) });
+        name
+    }
+
     /// The zero points of a symmetric grid, as many as there are scales.
     pub(crate) fn zeros(&mut self, dims: &[usize], levels: Levels) -> String {
         let key = (dims.to_vec(), levels);
@@ -285,7 +294,7 @@ impl<'g> OnnxBuilder<'g> {
     }
 
     /// Numbers of a type of 8 or 16 bits.
-    fn levels(&mut self, name: &str, dims: &[usize], numbers: Vec<i64>, levels: Levels) -> String {
+    pub(crate) fn levels(&mut self, name: &str, dims: &[usize], numbers: Vec<i64>, levels: Levels) -> String {
         let name = self.unique(name);
         let data = Data::Levels(numbers, levels);
         self.initializers.push(Initializer { name: name.clone(), dims: dims.to_vec(), data });

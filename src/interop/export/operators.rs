@@ -22,6 +22,7 @@ use crate::ops::{
     Upsample, any_training_op,
 };
 use crate::tensor::{Element, Shape};
+use crate::weights::WeightId;
 
 /// The name of the value that was made.
 pub(super) type Result = std::result::Result<String, String>;
@@ -338,13 +339,41 @@ pub(super) fn with_weights(b: &mut OnnxBuilder, id: NodeId, x: &str, bias: bool)
 
 /// The input, the weight, whose levels are dequantized along the axis of its output channels, and the bias.
 fn with_whole_weight(b: &mut OnnxBuilder, id: NodeId, x: &str, axis: usize, bias: bool) -> Vec<String> {
-    let (levels, scale) = (b.weight(id, 0, None), b.weight(id, 1, None));
-    let weight = b.node("DequantizeLinear", &[&levels, &scale], vec![int("axis", axis)]);
+    let scale = b.weight(id, 1, None);
+    let of = b.graph.weights_of(id).expect("nodes whose parameters are computed are refused")[0];
+    let (levels, zero) = match b.graph.weights.get(of).shape.element() {
+        Element::I8 => (b.weight(id, 0, None), None),
+        _ => wide_weight(b, of, axis),
+    };
+    let of_levels: Vec<&str> = [&levels, &scale].into_iter().chain(&zero).map(String::as_str).collect();
+    let weight = b.node("DequantizeLinear", &of_levels, vec![int("axis", axis)]);
     let mut inputs = vec![x.to_string(), weight];
     if bias {
         inputs.push(b.weight(id, 2, None));
     }
     inputs
+}
+
+/// Weights of 9 bits as u8 above a zero point of each output channel, the middle, where that leaves none out; those that u8
+/// has not room for as i32.
+fn wide_weight(b: &mut OnnxBuilder, id: WeightId, axis: usize) -> (String, Option<String>) {
+    let (weight, values) = (b.graph.weights.get(id).clone(), b.graph.weights.values(id));
+    let (dims, numbers) = (weight.shape.dims(), (*values).as_ref());
+    let (channels, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>().max(1));
+    let channel = |i: usize| i / inner % channels;
+    let mut ends = vec![[0i64; 2]; channels];
+    for (i, &w) in numbers.iter().enumerate() {
+        let [low, high] = &mut ends[channel(i)];
+        (*low, *high) = ((*low).min(w as i64), (*high).max(w as i64));
+    }
+    if ends.iter().any(|[low, high]| high - low > 255) {
+        return (b.weight_as(id, Element::I32), None);
+    }
+    let zeros: Vec<i64> = ends.iter().map(|[low, high]| 128.clamp(-low, 255 - high)).collect();
+    let levels = numbers.iter().enumerate().map(|(i, &w)| w as i64 + zeros[channel(i)]).collect();
+    let zero = format!("{}.zero_point", weight.name);
+    let levels = b.levels(&weight.name, dims, levels, Levels::U8);
+    (levels, Some(b.levels(&zero, &[channels], zeros, Levels::U8)))
 }
 
 /// To levels and back; the levels alone as f32 where these are wanted.

@@ -78,7 +78,7 @@ impl Array {
         let levels = self.as_ints().ok_or("it dequantizes floating-point numbers")?;
         let (count, inner) = axis.map_or((1, 1), |axis| (self.dims[axis], self.dims[axis + 1..].iter().product()));
         if scale.len() != count || zero.len() != count {
-            return Err(format!("{} scales for {count} places", scale.len()));
+            return Err(Self::other_number(scale.len(), count, axis.unwrap_or(0)));
         }
         let of = |i: usize| i / inner.max(1) % count;
         let number = |(i, level): (usize, &i64)| ((level - zero[of(i)]) as f64 * f64::from(scale[of(i)])) as f32;
@@ -88,8 +88,13 @@ impl Array {
         Ok(Self { origin: Some(Arc::new(origin)), ..Self::floats(self.dims.clone(), numbers) })
     }
 
+    /// Of scales that are not one for each place of an axis.
+    pub(crate) fn other_number(scales: usize, places: usize, axis: usize) -> String {
+        format!("{scales} scales for {places} places of axis {axis}; one for all is due, or one for each, and its axis")
+    }
+
     /// A weight that was dequantized, as its levels and a scale for each of its output channels, which are its axis
-    /// `axis`: what layers with weights of few bits keep. `None` where it is no such weight.
+    /// `axis`: what layers with weights of few bits keep, and how many bits. `None` where it is no such weight.
     pub(crate) fn whole_weight(&self, axis: usize) -> Option<(usize, Vec<Values>)> {
         let Origin::Dequantized { levels, scale, zero, axis: own } = self.origin.as_deref()? else { return None };
         let channels = self.dims[axis];
@@ -103,10 +108,14 @@ impl Array {
         // A scale below 0 is that of opposite levels.
         let centred = |(i, level): (usize, &i64)| (level - zero[of(i)]) as f32 * scale[of(i)].signum();
         let centred: Vec<f32> = levels.iter().enumerate().map(centred).collect();
-        let fits = centred.iter().all(|level| (-128.0..=127.0).contains(level));
+        // Unsigned levels less a zero point that is not in their middle have a sign beside 8 bits.
+        let bits = [8, 9].into_iter().find(|&bits| {
+            let levels = Levels { bits, signed: true };
+            centred.iter().all(|&level| (levels.low() as f32..=levels.high() as f32).contains(&level))
+        })?;
         let scales: Vec<f32> = (0..channels).map(|c| scale[if own { c } else { 0 }].abs()).collect();
         let usable = scales.iter().all(|&s| s > 0.0 && s.is_finite());
-        (fits && usable).then(|| (8, vec![Arc::new(centred) as Values, Arc::new(scales)]))
+        usable.then(|| (bits, vec![Arc::new(centred) as Values, Arc::new(scales)]))
     }
 
     /// What is known of the numbers when their axes move.

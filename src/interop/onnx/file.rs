@@ -291,9 +291,16 @@ fn raw_integers(ty: i32, bytes: &[u8]) -> Result<Numbers, String> {
         data_type::BOOL => read(bytes, |[b]| (b != 0).into()),
         _ => match data_type::levels(ty) {
             Some(levels) => Ok(Numbers::Int(Arc::new(several_a_byte(levels, bytes.iter().copied())))),
-            None => Err(format!("numbers of type {} are not read", data_type::name(ty))),
+            None => Err(not_read(ty)),
         },
     }
+}
+
+/// Why numbers of a type are refused, and what helps.
+fn not_read(ty: i32) -> String {
+    let name = data_type::name(ty);
+    let how = if name.starts_with("float") { "; convert them to float16 or float32" } else { "" };
+    format!("numbers of type {name} are not read{how}")
 }
 
 /// Numbers of less than 8 bits, the lowest bits first.
@@ -327,7 +334,7 @@ fn listed_numbers(tensor: &proto::Tensor) -> Result<Numbers, String> {
                     Some(odd) => Err(format!("{odd} is no number of type {}", data_type::name(ty))),
                 }
             }
-            None => Err(format!("numbers of type {} are not read", data_type::name(ty))),
+            None => Err(not_read(ty)),
         },
     }
 }

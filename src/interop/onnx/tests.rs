@@ -6,7 +6,7 @@ use prost::Message;
 
 use super::proto::{self, attribute_type, data_type};
 use super::{ImportError, ModelFile, Options, import_file};
-use crate::tensor::Tensor;
+use crate::tensor::{Element, Tensor};
 use crate::{interpreter, ir};
 
 /// `Conv x w b -> y : name` with attributes.
@@ -461,7 +461,7 @@ fn factors_and_terms_of_channels_are_one_layer() {
     insta::assert_snapshot!(graph.to_string());
 }
 
-/// Weights in 8 bits whose zero points leave no 8 bits: the network computes in floats.
+/// Weights in 8 bits whose zero points leave no 8 bits have 9.
 #[test]
 fn weights_are_dequantized() {
     let nodes =
@@ -479,8 +479,9 @@ fn weights_are_dequantized() {
         bytes("zero", &[2], &[0, 1]),
     ];
     let graph = import(&model(&[0, 1, 2, 2], nodes, known, "y")).unwrap_or_else(|e| panic!("{e}"));
-    let (weight, _) = graph.weights.iter().next().unwrap();
-    assert_eq!((*graph.weights.values(weight)).as_ref(), [0.5, -0.5, 4.0, -258.0]);
+    let values = |(id, _)| (*graph.weights.values(id)).as_ref().to_vec();
+    let weights: Vec<Vec<f32>> = graph.weights.iter().map(values).collect();
+    assert_eq!(weights, [vec![1.0, -1.0, 2.0, -129.0], vec![0.5, 2.0]]);
 }
 
 #[test]
@@ -1163,6 +1164,123 @@ fn weights_of_four_bits_and_in_blocks() {
     assert_eq!((*graph.weights.values(weight)).as_ref(), [0.5, 1.0, -16.0, -2.0, 28.0]);
 }
 
+/// Exporters write an axis beside one scale, which has none.
+#[test]
+fn one_scale_has_no_axis() {
+    let known = vec![bytes("w", &[2, 3, 1, 1], data_type::INT8, &[1, 255, 3, 100, 129, 7]), number("s", 0.5)];
+    let nodes = vec![node("DequantizeLinear w s -> v", vec![int("axis", 1)]), node("Conv x v -> y : conv", vec![])];
+    let graph = import(&model(&[1, 3, 1, 1], nodes, known, "y")).unwrap_or_else(|e| panic!("{e}"));
+    assert!(graph.to_string().contains("conv2d_w8"), "{graph}");
+}
+
+/// Bytes less a zero point that is not in their middle have a sign beside 8 bits.
+#[test]
+fn weights_of_unsigned_bytes() {
+    let imported = |zero: u8| {
+        let known = vec![
+            bytes("w", &[2, 3, 1, 1], data_type::UINT8, &[1, 255, 3, 100, 129, 7]),
+            bytes("z", &[], data_type::UINT8, &[zero]),
+            number("s", 0.5),
+        ];
+        let nodes = vec![node("DequantizeLinear w s z -> v", vec![]), node("Conv x v -> y : conv", vec![])];
+        let graph = import(&model(&[1, 3, 1, 1], nodes, known, "y")).unwrap_or_else(|e| panic!("{e}"));
+        let (weight, declared) = graph.weights.iter().next().unwrap();
+        let values = (*graph.weights.values(weight)).as_ref().to_vec();
+        (declared.shape.element(), values, graph.to_string().contains("bits=9"))
+    };
+    assert_eq!(imported(128), (Element::I8, vec![-127.0, 127.0, -125.0, -28.0, 1.0, -121.0], false));
+    assert_eq!(imported(100), (Element::I16, vec![-99.0, 155.0, -97.0, 0.0, 29.0, -93.0], true));
+    assert_eq!(imported(255), (Element::I16, vec![-254.0, 0.0, -252.0, -155.0, -126.0, -248.0], true));
+}
+
+/// Levels of fewer bits, as tools write them whose operator set has none: a clip between quantize and dequantize.
+#[test]
+fn levels_between_bounds() {
+    let level = |name: &str, level: u8| bytes(name, &[], data_type::INT8, &[level]);
+    let known = || vec![number("s", 0.5), level("z", 0), level("low", 249), level("high", 7), level("lowest", 248)];
+    let x = || crate::tensor::Tensor::new([1, 1, 1, 4], vec![-40.0, -3.7, 2.4, 9.0]);
+    let run = |bounds: &str| {
+        let nodes = vec![
+            node("QuantizeLinear x s z -> q", vec![]),
+            node(&format!("Clip q {bounds} -> c"), vec![]),
+            node("DequantizeLinear c s z -> y", vec![]),
+        ];
+        let graph = import(&model(&[1, 1, 1, 4], nodes, known(), "y")).unwrap_or_else(|e| panic!("{e}"));
+        (crate::interpreter::run(&graph, &[x()]).unwrap()[0].data().to_vec(), graph.to_string())
+    };
+    let (numbers, graph) = run("lowest high");
+    assert_eq!(numbers, [-4.0, -3.5, 2.5, 3.5]);
+    assert!(graph.contains("levels=i4") && !graph.contains("activation"), "{graph}");
+    let (numbers, graph) = run("low high");
+    assert_eq!(numbers, [-3.5, -3.5, 2.5, 3.5]);
+    assert!(graph.matches("fake_quantize").count() == 1 && graph.contains("clip(-3.5,3.5)"), "{graph}");
+    // Of weights the levels are known.
+    let nodes = vec![
+        node("QuantizeLinear w s z -> q", vec![]),
+        node("Clip q low high -> c", vec![]),
+        node("DequantizeLinear c s z -> v", vec![]),
+        node("Conv x v -> y : conv", vec![]),
+    ];
+    let weight = proto::Tensor { float_data: vec![-40.0, 2.4], ..floats("w", &[2, 1, 1, 1]) };
+    let graph = import(&model(&[1, 1, 1, 4], nodes, [known(), vec![weight]].concat(), "y")).unwrap();
+    let (weight, declared) = graph.weights.iter().next().unwrap();
+    assert_eq!((*graph.weights.values(weight)).as_ref(), [-7.0, 5.0]);
+    assert_eq!(declared.shape.element(), Element::I8);
+}
+
+/// The same in the words of QONNX, of OpenVINO and of AMD.
+#[test]
+fn grids_of_other_domains() {
+    let run = |domain: &str, call: &str, attributes: Vec<proto::Attribute>, further: Vec<proto::Node>| {
+        let known = vec![
+            number("s", 0.5),
+            number("z", 0.0),
+            number("odd", 3.0),
+            number("four", 4.0),
+            number("low", -3.5),
+            number("high", 4.0),
+            number("above", 1.0),
+            number("wide", 8.0),
+            proto::Tensor { float_data: vec![0.5, 0.25], ..floats("two", &[2, 1, 1]) },
+            bytes("zero", &[], data_type::INT8, &[2]),
+        ];
+        let mut node = node(call, attributes);
+        node.domain = domain.into();
+        let nodes = [vec![node], further].concat();
+        let model = model(&[1, 1, 1, 5], nodes, known, "y");
+        let graph = import(&model).map_err(|_| message(&model))?;
+        let x = crate::tensor::Tensor::new([1, 1, 1, 5], vec![-40.0, -3.8, 2.4, 3.9, 9.0]);
+        Ok::<_, String>(crate::interpreter::run(&graph, &[x]).unwrap()[0].data().to_vec())
+    };
+    let qonnx = "qonnx.custom_op.general";
+    let signed =
+        |signed, narrow| vec![int("signed", signed), int("narrow", narrow), text_attribute("rounding_mode", "ROUND")];
+    assert_eq!(run(qonnx, "Quant x s z four -> y", signed(1, 0), vec![]).unwrap(), [-4.0, -4.0, 2.5, 3.5, 3.5]);
+    assert_eq!(run(qonnx, "Quant x s z four -> y", signed(1, 1), vec![]).unwrap(), [-3.5, -3.5, 2.5, 3.5, 3.5]);
+    assert_eq!(run(qonnx, "Quant x s z four -> y", signed(0, 1), vec![]).unwrap(), [0.0, 0.0, 2.5, 4.0, 7.0]);
+    let openvino = "org.openvinotoolkit";
+    let of_16 = || vec![int("levels", 16)];
+    let ends = run(openvino, "FakeQuantize x low high low high -> y", of_16(), vec![]).unwrap();
+    assert_eq!(ends, [-3.5, -3.5, 2.5, 4.0, 4.0]);
+    let back = node("DequantizeLinear q s zero -> y", vec![]);
+    let amd = run("com.amd.quark", "ExtendedQuantizeLinear x s zero -> q", vec![], vec![back]).unwrap();
+    assert_eq!(amd, [-40.0, -4.0, 2.5, 4.0, 9.0]);
+    let refused = [
+        run(qonnx, "Quant x s odd four -> y", signed(1, 0), vec![]),
+        run(qonnx, "Quant x s wide four -> y", signed(1, 0), vec![]),
+        run(qonnx, "Quant x two z four -> y", signed(1, 0), vec![]),
+        run(qonnx, "Quant x s z s -> y", signed(1, 0), vec![]),
+        run(qonnx, "Quant x z z four -> y", signed(1, 0), vec![]),
+        run(qonnx, "Quant x s z four -> y", vec![text_attribute("rounding_mode", "FLOOR")], vec![]),
+        run(qonnx, "BipolarQuant x s -> y", vec![], vec![]),
+        run(openvino, "FakeQuantize x low high low wide -> y", of_16(), vec![]),
+        run(openvino, "FakeQuantize x above high above high -> y", of_16(), vec![]),
+        run(openvino, "FakeQuantize x high high high high -> y", of_16(), vec![]),
+        run(openvino, "FakeQuantize x low high low high -> y", vec![int("levels", 1)], vec![]),
+    ];
+    insta::assert_snapshot!(refused.map(Result::unwrap_err).join("\n"));
+}
+
 /// Tools that give the largest number of a block the lowest level have scales below 0.
 #[test]
 fn scales_of_weights_may_be_negative() {
@@ -1206,6 +1324,21 @@ fn levels_that_are_resized_and_padded() {
     assert_eq!(padded, [0.0, -4.0, 1.0]);
     assert_eq!(graph.matches("fake_quantize").count(), 1, "{graph}");
     assert_eq!(run(node("Pad q pads -> r", vec![])).0, [-5.0, -4.0, 1.0]);
+}
+
+/// So do whole numbers that are on no grid.
+#[test]
+fn whole_numbers_that_are_resized() {
+    let nodes = vec![
+        node("Cast x -> i", vec![int("to", data_type::INT32.into())]),
+        node("Resize i _ by -> r", vec![text_attribute("mode", "linear")]),
+        node("Cast r -> y", vec![int("to", data_type::FLOAT.into())]),
+    ];
+    let by = proto::Tensor { float_data: vec![1.0, 1.0, 1.0, 2.0], ..floats("by", &[4]) };
+    let graph = import(&model(&[1, 1, 1, 2], nodes, vec![by], "y")).unwrap_or_else(|e| panic!("{e}"));
+    let x = crate::tensor::Tensor::new([1, 1, 1, 2], vec![2.0, -12.0]);
+    // 2, −1.5, −8.5, −12.
+    assert_eq!(crate::interpreter::run(&graph, &[x]).unwrap()[0].data(), [2.0, -1.0, -8.0, -12.0]);
 }
 
 /// What `quantize_dynamic` writes is a layer of numbers on a grid of their own.

@@ -97,7 +97,7 @@ impl Operation for Dequantize {
         let dims = parameter_dims(x, self.axis).unwrap_or_default();
         // One scale for each entry of an axis is that of weights, which feed one output each.
         let scale = match self.axis {
-            Some(axis) => whole_scale(x.elements() / x[axis].max(1)),
+            Some(axis) => whole_scale(x.elements() / x[axis].max(1), 8),
             None => INITIAL_SCALE,
         };
         declare(dims, x.element(), self.symmetric, self.scale.unwrap_or(scale), self.zero_point.unwrap_or(0))

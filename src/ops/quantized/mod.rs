@@ -218,6 +218,8 @@ pub(crate) fn owner(x: &Shape, axis: Option<usize>) -> impl Fn(usize) -> usize {
 pub(crate) struct Tail<'op> {
     /// The zero point of the operand that is summed.
     pub zero: i64,
+    /// Of a weight.
+    pub weight_bits: usize,
     pub epilogue: &'op [PostOp],
     /// Of the values that the epilogue reads, those that are on a grid.
     pub reads: &'op [Option<Grid>],
@@ -235,6 +237,10 @@ impl Tail<'_> {
     pub(crate) fn check(&self, inputs: &[&Shape], output: &Shape) -> Result<(), ShapeError> {
         let levels = Levels { bits: 8, signed: inputs[0].element() == Element::I8 };
         levels.check_zero(self.zero)?;
+        if !MULTIPLIED_BITS.contains(&self.weight_bits) {
+            let message = format!("weights that are multiplied as they are have 8 or 9 bits, not {}", self.weight_bits);
+            return Err(ShapeError::new(message).param("weight_bits"));
+        }
         self.reads.iter().flatten().chain(&self.output).try_for_each(Grid::check)?;
         let expected = epilogue::extra_operands(self.epilogue);
         if self.reads.len() != expected || inputs.len() != 1 + expected {
@@ -304,33 +310,37 @@ pub(crate) fn scaled(sum: i32, multiplier: f32, offset: f32) -> f32 {
     sum as f32 * multiplier + offset
 }
 
-/// Weights of 8 bits, and what a sum of `fan_in` products is multiplied by and what is added for each output channel.
-pub(crate) fn declare(weight: &[usize], channels: usize, fan_in: usize) -> Vec<WeightDecl> {
+/// Weights of so many bits, and what a sum of `fan_in` products is multiplied by and what is added for each output channel.
+pub(crate) fn declare(weight: &[usize], bits: usize, channels: usize, fan_in: usize) -> Vec<WeightDecl> {
     let per_channel = |role, value| WeightDecl::per_channel(role, channels, value, false);
+    let levels = whole_weights::levels(bits);
+    let bound = levels.high() as f32;
     vec![
         WeightDecl {
             role: "weight",
-            shape: Shape::of(Element::I8, weight),
-            init: Init::Uniform { low: -WHOLE_BOUND, high: WHOLE_BOUND },
+            shape: Shape::of(levels.element(), weight),
+            init: Init::Uniform { low: -bound, high: bound },
             learnable: true,
         },
-        per_channel("multiplier", INITIAL_SCALE * whole_scale(fan_in)),
+        per_channel("multiplier", INITIAL_SCALE * whole_scale(fan_in, bits)),
         per_channel("offset", 0.0),
     ]
 }
 
+/// Bits of weights that levels are multiplied by: fewer are kept as 8; 9 have a sign beside 8, which is what unsigned weights
+/// less a zero point are.
+const MULTIPLIED_BITS: std::ops::RangeInclusive<usize> = 8..=whole_weights::MOST;
+
 /// How the label of a `quantize` layer ends that is called after the value which it rounds.
 pub(crate) const LABEL_OF_GRID: &str = "_grid";
-
-/// What weights of 8 bits are drawn between where no file gives them.
-pub(crate) const WHOLE_BOUND: f32 = 127.0;
 
 /// The scale of values where neither a text nor a file gives one: 8 bits reach 16.
 pub(crate) const INITIAL_SCALE: f32 = 1.0 / 16.0;
 
-/// The scale with which weights within ±[`WHOLE_BOUND`] have the variance 2 / fan_in, as f32 weights begin with.
-pub(crate) fn whole_scale(fan_in: usize) -> f32 {
-    (6.0 / fan_in.max(1) as f32).sqrt() / WHOLE_BOUND
+/// The scale with which weights that are drawn from all of so many bits have the variance 2 / fan_in, as f32 weights begin
+/// with.
+pub(crate) fn whole_scale(fan_in: usize, bits: usize) -> f32 {
+    (6.0 / fan_in.max(1) as f32).sqrt() / whole_weights::levels(bits).high() as f32
 }
 
 impl Op {

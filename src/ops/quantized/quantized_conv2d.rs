@@ -12,7 +12,7 @@ use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
     /// `conv2d` of levels u8 or i8, whose zero point is `zero` (padding is the real number 0, that is `zero`), with
-    /// weight i8 `[channels, C / groups, kh, kw]`, `multiplier [channels]` and `offset [channels]`, as the text of
+    /// weight i8 or i16 `[channels, C / groups, kh, kw]`, `multiplier [channels]` and `offset [channels]`, as the text of
     /// [`super`] says. Operands: the image, then the epilogue's, each on its grid of `reads` or f32.
     pub struct QuantizedConv2d {
         channels: usize,
@@ -26,6 +26,8 @@ attributes! {
         /// The zero point of each input channel, where they differ, of levels u8 in one group: pixels, whose mean is another
         /// in each colour. `zero` is the largest then.
         zeros: Vec<i64> = vec![],
+        /// 9 of weights i16 within −256…255.
+        weight_bits: usize = 8,
         epilogue: Vec<PostOp> = vec![],
         /// Of each value that the epilogue reads, the grid; `none` of f32.
         reads: Vec<Option<Grid>> = vec![],
@@ -62,8 +64,8 @@ impl QuantizedConv2d {
     }
 
     fn tail(&self) -> Tail<'_> {
-        let &QuantizedConv2d { zero, output, .. } = self;
-        Tail { zero, epilogue: &self.epilogue, reads: &self.reads, output }
+        let &QuantizedConv2d { zero, weight_bits, output, .. } = self;
+        Tail { zero, weight_bits, epilogue: &self.epilogue, reads: &self.reads, output }
     }
 }
 
@@ -88,7 +90,7 @@ impl Operation for QuantizedConv2d {
 
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
         let weight = [self.channels, inputs[0][1] / self.groups, self.kernel[0], self.kernel[1]];
-        declare(&weight, self.channels, weight[1..].iter().product())
+        declare(&weight, self.weight_bits, self.channels, weight[1..].iter().product())
     }
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {

@@ -12,7 +12,7 @@ use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
     /// `conv_transpose2d` of levels u8 or i8, whose zero point is `zero` (what no pixel reaches is the real number 0),
-    /// with weight i8 `[C, channels / groups, kh, kw]`, `multiplier [channels]` and `offset [channels]`, as the text of
+    /// with weight i8 or i16 `[C, channels / groups, kh, kw]`, `multiplier [channels]` and `offset [channels]`, as the text of
     /// [`super`] says. Operands: the image, then the epilogue's, each on its grid of `reads` or f32.
     pub struct QuantizedConvTranspose2d {
         channels: usize,
@@ -25,6 +25,8 @@ attributes! {
         dilation: [usize; 2] = [1, 1],
         groups: usize = 1,
         zero: i64 = 0,
+        /// 9 of weights i16 within −256…255.
+        weight_bits: usize = 8,
         epilogue: Vec<PostOp> = vec![],
         /// Of each value that the epilogue reads, the grid; `none` of f32.
         reads: Vec<Option<Grid>> = vec![],
@@ -42,8 +44,8 @@ impl QuantizedConvTranspose2d {
     }
 
     fn tail(&self) -> Tail<'_> {
-        let &QuantizedConvTranspose2d { zero, output, .. } = self;
-        Tail { zero, epilogue: &self.epilogue, reads: &self.reads, output }
+        let &QuantizedConvTranspose2d { zero, weight_bits, output, .. } = self;
+        Tail { zero, weight_bits, epilogue: &self.epilogue, reads: &self.reads, output }
     }
 }
 
@@ -70,7 +72,7 @@ impl Operation for QuantizedConvTranspose2d {
         // One output pixel sees about one in stride² of the taps.
         let taps = [0, 1].map(|i| self.kernel[i].div_ceil(self.stride[i]));
         let fan_in = (weight[0] / self.groups).saturating_mul(taps[0]).saturating_mul(taps[1]);
-        declare(&weight, self.channels, fan_in)
+        declare(&weight, self.weight_bits, self.channels, fan_in)
     }
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {

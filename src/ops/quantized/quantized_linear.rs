@@ -11,12 +11,14 @@ use super::{Grid, Tail, centred, declare, scaled, whole};
 use crate::tensor::{Element, Shape, Tensor};
 
 attributes! {
-    /// `linear` of levels u8 or i8, whose zero point is `zero`, with weight i8 `[features, F]`,
+    /// `linear` of levels u8 or i8, whose zero point is `zero`, with weight i8 or i16 `[features, F]`,
     /// `multiplier [features]` and `offset [features]`, as the text of [`super`] says. Operands: the vectors, then the
     /// epilogue's, each on its grid of `reads` or f32.
     pub struct QuantizedLinear {
         features: usize,
         zero: i64 = 0,
+        /// 9 of weights i16 within −256…255.
+        weight_bits: usize = 8,
         epilogue: Vec<PostOp> = vec![],
         /// Of each value that the epilogue reads, the grid; `none` of f32.
         reads: Vec<Option<Grid>> = vec![],
@@ -32,8 +34,8 @@ impl QuantizedLinear {
     }
 
     fn tail(&self) -> Tail<'_> {
-        let &QuantizedLinear { zero, output, .. } = self;
-        Tail { zero, epilogue: &self.epilogue, reads: &self.reads, output }
+        let &QuantizedLinear { zero, weight_bits, output, .. } = self;
+        Tail { zero, weight_bits, epilogue: &self.epilogue, reads: &self.reads, output }
     }
 }
 
@@ -56,7 +58,7 @@ impl Operation for QuantizedLinear {
     }
 
     fn weights(&self, inputs: &[&Shape]) -> Vec<WeightDecl> {
-        declare(&[self.features, inputs[0][1]], self.features, inputs[0][1])
+        declare(&[self.features, inputs[0][1]], self.weight_bits, self.features, inputs[0][1])
     }
 
     fn images(&self, images: &[Images], _: &[&Shape], _: &Shape) -> Result<Images, String> {

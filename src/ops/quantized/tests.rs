@@ -38,11 +38,16 @@ fn conv(channels: usize, kernel: usize, pad: usize) -> QuantizedConv2d {
         dilation: [1; 2],
         groups: 1,
         zero: 0,
+        weight_bits: 8,
         zeros: vec![],
         epilogue: vec![],
         reads: vec![],
         output: None,
     }
+}
+
+fn linear(zero: i64) -> QuantizedLinear {
+    QuantizedLinear { features: 1, zero, weight_bits: 8, epilogue: vec![], reads: vec![], output: None }
 }
 
 fn grid(levels: Levels, scale: f32, zero: i64) -> Grid {
@@ -106,7 +111,13 @@ fn sums_of_extremes_are_exact() {
             let found = evaluate(op, &[&x], &[&w, &reals(&[1.0, 0.5]), &reals(&[0.0, 1.0])]).unwrap();
             assert_eq!(found.data(), [sum as f32, sum as f32 * 0.5 + 1.0], "{element} {level} {zero} {weight}");
             let (x, w) = (all_of(element, &[1, 5000], level), all_of(Element::I8, &[1, 5000], weight));
-            let op = QuantizedLinear { features: 1, zero, epilogue: vec![], reads: vec![], output: None };
+            let op = linear(zero);
+            let found = evaluate(op, &[&x], &[&w, &reals(&[1.0]), &reals(&[0.0])]).unwrap();
+            assert_eq!(found.data(), [((level - zero) * weight * 5000) as f32]);
+        }
+        for weight in [255, -255] {
+            let (x, w) = (all_of(element, &[1, 5000], level), all_of(Element::I16, &[1, 5000], weight));
+            let op = QuantizedLinear { weight_bits: 9, ..linear(zero) };
             let found = evaluate(op, &[&x], &[&w, &reals(&[1.0]), &reals(&[0.0])]).unwrap();
             assert_eq!(found.data(), [((level - zero) * weight * 5000) as f32]);
         }
@@ -117,7 +128,7 @@ fn sums_of_extremes_are_exact() {
 #[test]
 fn sums_are_modulo_two_to_the_32() {
     let (x, w) = (all_of(Element::U8, &[1, 70_000], 255), all_of(Element::I8, &[1, 70_000], 127));
-    let op = QuantizedLinear { features: 1, zero: 0, epilogue: vec![], reads: vec![], output: None };
+    let op = linear(0);
     let found = evaluate(op, &[&x], &[&w, &reals(&[1.0]), &reals(&[0.0])]).unwrap();
     assert_eq!(found.data(), [(255i64 * 127 * 70_000) as i32 as f32]);
 }

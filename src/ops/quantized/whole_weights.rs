@@ -15,8 +15,9 @@ use crate::tensor::{Shape, Tensor};
 
 /// Bits of a whole number where a text does not say it.
 const BITS: usize = 8;
-/// How few and how many there may be.
+/// How few and how many there may be: unsigned weights of 8 bits less a zero point have 9, of which one is the sign.
 const FEWEST: usize = 2;
+pub(crate) const MOST: usize = 9;
 
 /// What a weight's whole numbers may be: as many below 0 as above, and for files one more.
 pub(crate) fn levels(bits: usize) -> Levels {
@@ -40,11 +41,11 @@ macro_rules! whole_weights {
             /// # Errors
             /// Where there may not be so many.
             pub(crate) fn of(of_reals: $reals, bits: usize) -> Result<Self, LayerError> {
-                match (FEWEST..=BITS).contains(&bits) {
+                match (FEWEST..=MOST).contains(&bits) {
                     true => Ok(Self { of_reals, bits }),
                     false => Err(LayerError {
                         param: "weight_bits",
-                        message: format!("weights have from {FEWEST} to {BITS} bits, not {bits}"),
+                        message: format!("weights have from {FEWEST} to {MOST} bits, not {bits}"),
                     }),
                 }
             }
@@ -113,7 +114,7 @@ macro_rules! whole_weights {
                 weights[0].shape = Shape::of(levels.element(), weights[0].shape.dims());
                 weights[0].init = Init::Uniform { low: -bound, high: bound };
                 let channels = inputs.first().map_or(0, |_| self.output_channels());
-                let scale = whole_scale(fan_in) * (super::WHOLE_BOUND / bound);
+                let scale = whole_scale(fan_in, self.bits);
                 weights.insert(1, WeightDecl::per_channel("weight_scale", channels, scale, false));
                 weights
             }
@@ -164,6 +165,11 @@ impl ConvTranspose2dW8 {
 }
 
 impl LinearW8 {
+    /// Whether there are kernels that multiply f32 by the weights as they are: those are bytes in memory.
+    pub(crate) fn is_read_beside_reals(&self) -> bool {
+        self.bits <= BITS
+    }
+
     fn output_channels(&self) -> usize {
         self.of_reals.features
     }

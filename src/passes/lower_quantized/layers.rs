@@ -117,6 +117,7 @@ fn try_layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Res
             dilation: op.of_reals.dilation,
             groups: op.of_reals.groups,
             zero: x.grid.zero,
+            weight_bits: op.bits.max(8),
             zeros,
             epilogue: tail.steps.clone(),
             reads: tail.reads.clone(),
@@ -132,6 +133,7 @@ fn try_layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Res
             dilation: op.of_reals.dilation,
             groups: op.of_reals.groups,
             zero: x.grid.zero,
+            weight_bits: op.bits.max(8),
             epilogue: tail.steps.clone(),
             reads: tail.reads.clone(),
             output: tail.output,
@@ -140,6 +142,7 @@ fn try_layer(e: &mut Editor, id: NodeId, depths: &HashMap<NodeId, usize>) -> Res
         Op::LinearW8(op) => QuantizedLinear {
             features: op.of_reals.features,
             zero: x.grid.zero,
+            weight_bits: op.bits.max(8),
             epilogue: tail.steps.clone(),
             reads: tail.reads.clone(),
             output: tail.output,

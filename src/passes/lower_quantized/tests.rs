@@ -110,6 +110,24 @@ lowering!(
      output y = %y"
 );
 
+// Weights of 9 bits are multiplied by levels; by other numbers as f32.
+lowering!(
+    weights_with_a_sign_beside_eight_bits,
+    "f32[1,3,6,6]",
+    "%q = quantize %x, @q.scale, @q.zero_point { scale=0.03 zero_point=115 } : u8[1,3,6,6]
+     %d = dequantize %q, @q.scale, @q.zero_point : f32[1,3,6,6]
+     %c = conv2d_w8 %d, @c.weight, @c.weight_scale, @c.bias { channels=4 kernel=3x3 bits=9 } : f32[1,4,4,4]   // g.net:4
+     %p = quantize %c, @p.scale, @p.zero_point { scale=0.02 zero_point=100 } : u8[1,4,4,4]
+     %e = dequantize %p, @p.scale, @p.zero_point : f32[1,4,4,4]
+     %t = conv_transpose2d_w8 %e, @t.weight, @t.weight_scale, @t.bias { channels=2 kernel=2x2 stride=2x2 bits=9 } : f32[1,2,8,8]   // g.net:6
+     %r = quantize %t, @r.scale, @r.zero_point { scale=0.02 zero_point=100 } : u8[1,2,8,8]
+     %f = dequantize %r, @r.scale, @r.zero_point : f32[1,2,8,8]
+     %flat = flatten %f : f32[1,128]
+     %l = linear_w8 %flat, @l.weight, @l.weight_scale, @l.bias { features=5 bits=9 } : f32[1,5]   // g.net:8
+     %m = linear_w8 %l, @m.weight, @m.weight_scale { features=3 bias=false bits=9 } : f32[1,3]   // g.net:9
+     output y = %m"
+);
+
 lowering!(
     movement,
     "f32[1,4,8,8]",

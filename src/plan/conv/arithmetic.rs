@@ -18,12 +18,14 @@ pub enum Arithmetic {
     WholeWeights,
     /// Inputs and weights of bf16, two products at a time, sums of f32.
     Bf16,
-    /// Inputs and weights of 8 bits, sums of 32 bits, exactly.
+    /// Inputs of 8 bits and whole weights, sums of 32 bits, exactly.
     Bytes {
         /// Inputs are i8 rather than u8.
         signed: bool,
         /// The input that stands for 0: of a product, it is subtracted from the input.
         zero: i16,
+        /// Weights have 9 bits rather than 8: they are multiplied as i16.
+        wide: bool,
     },
     /// Inputs and weights of 16 bits, sums of 32 bits modulo 2³²: the products in the Winograd domain of inputs and
     /// weights of 8 bits.
@@ -66,7 +68,7 @@ impl Arithmetic {
 
     /// Of bytes, the least and the greatest input less the zero point.
     pub(crate) fn centred(self) -> Option<[i64; 2]> {
-        let Arithmetic::Bytes { signed, zero } = self else { return None };
+        let Arithmetic::Bytes { signed, zero, .. } = self else { return None };
         let low = if signed { i64::from(i8::MIN) } else { 0 };
         Some([low, low + 255].map(|input| input - i64::from(zero)))
     }
@@ -74,6 +76,11 @@ impl Arithmetic {
     /// The arithmetic of real numbers that lie in memory as that.
     pub fn of_reals(input: Element) -> Arithmetic {
         if input == Element::Bf16 { Arithmetic::Bf16 } else { Arithmetic::F32 }
+    }
+
+    /// The largest weight of whole numbers, without its sign.
+    pub(crate) fn largest_weight(self) -> usize {
+        if let Arithmetic::Bytes { wide: true, .. } = self { 256 } else { 128 }
     }
 
     /// Whether what is multiplied and added up are whole numbers.
@@ -103,7 +110,7 @@ impl Arithmetic {
             Arithmetic::F32 => Factors::Single,
             Arithmetic::WholeWeights => Factors::Narrow,
             Arithmetic::Bf16 => Factors::Bf16,
-            Arithmetic::Bytes { .. } if unit.dot_u8i8 => Factors::Quads,
+            Arithmetic::Bytes { wide: false, .. } if unit.dot_u8i8 => Factors::Quads,
             Arithmetic::Bytes { .. } | Arithmetic::I16 if unit.narrow => Factors::Pairs,
             Arithmetic::Bytes { .. } | Arithmetic::I16 => Factors::Words,
         }
@@ -154,7 +161,9 @@ impl Arithmetic {
     pub(crate) fn zero(self, unit: Unit) -> i32 {
         match self {
             Arithmetic::F32 | Arithmetic::WholeWeights | Arithmetic::Bf16 | Arithmetic::I16 => 0,
-            Arithmetic::Bytes { signed: true, zero } if self.factors(unit) == Factors::Quads => i32::from(zero) + 128,
+            Arithmetic::Bytes { signed: true, zero, .. } if self.factors(unit) == Factors::Quads => {
+                i32::from(zero) + 128
+            }
             Arithmetic::Bytes { zero, .. } => zero.into(),
         }
     }

@@ -25,7 +25,9 @@ pub(crate) use geometry::{Axis, Geometry, Taps};
 pub(crate) use grouped::Grouped;
 pub(crate) use problem::Problem;
 pub(crate) use tile::{BlockSets, half_filled, split, work};
-pub(crate) use winograd::{Points, Winograd, name as winograd_name, objection, wants_sums};
+#[cfg(test)]
+pub(crate) use winograd::LARGEST_WEIGHT;
+pub(crate) use winograd::{Points, Winograd, largest_sum, name as winograd_name, objection, wants_sums};
 
 /// What the names of kernels have that multiply in bf16, where others of their family do not.
 pub(crate) const OF_BF16: &str = "-bf16";

@@ -31,9 +31,6 @@ pub struct Problem {
     pub largest_sum: Option<u64>,
 }
 
-/// Of a byte less its zero point and a weight.
-const LARGEST_PRODUCT: usize = 255 * 128;
-
 impl Problem {
     /// The input's shape is that of its view, whose element says in which arithmetic real numbers are multiplied.
     ///
@@ -234,10 +231,15 @@ impl Problem {
         largest.max()
     }
 
+    /// The largest product of a byte less its zero point and a weight, without its sign.
+    fn largest_product(&self) -> usize {
+        255 * self.arithmetic.largest_weight()
+    }
+
     /// What no sum of bytes exceeds, whatever weights are; at most what 32 bits hold.
     pub fn most_of_sums(&self) -> f64 {
         let products = (self.in_per_group() * self.kernel[0] * self.kernel[1]) as f64;
-        (products * LARGEST_PRODUCT as f64).min(f64::from(i32::MAX) + 1.0)
+        (products * self.largest_product() as f64).min(f64::from(i32::MAX) + 1.0)
     }
 
     /// Whether a kernel that multiplies f32 by f32 computes it: of levels where f32 holds all sums of products, and not of
@@ -245,7 +247,7 @@ impl Problem {
     pub fn sums_fit_f32(&self) -> bool {
         let products = self.in_per_group() * self.kernel[0] * self.kernel[1];
         match self.arithmetic.is_of_levels() {
-            true => self.zeros.is_empty() && products <= (1 << f32::MANTISSA_DIGITS) / LARGEST_PRODUCT,
+            true => self.zeros.is_empty() && products <= (1 << f32::MANTISSA_DIGITS) / self.largest_product(),
             false => self.arithmetic != Arithmetic::WholeWeights,
         }
     }

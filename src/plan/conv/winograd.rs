@@ -181,6 +181,15 @@ const CONVERTED: f64 = 1.15;
 /// and holds the plan to it.
 const SUMS: u64 = 1 << 25;
 
+/// The largest weight, without its sign, whose transform 16 bits hold.
+pub(crate) const LARGEST_WEIGHT: i16 = i16::MAX / (12 * 12);
+
+/// The largest sum of bytes by such weights, without its sign; `None` where a weight's transform may leave 16 bits.
+pub(crate) fn largest_sum(p: &Problem, weights: &[f32]) -> Option<u64> {
+    let holds = weights.iter().all(|w| w.abs() <= f32::from(LARGEST_WEIGHT));
+    p.bound_of_sums(weights).filter(|_| holds)
+}
+
 /// How bytes are multiplied, and where.
 const OF_BYTES: (Arithmetic, Points) = (Arithmetic::I16, Points::Whole);
 

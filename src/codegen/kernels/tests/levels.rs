@@ -110,13 +110,15 @@ impl Building {
     /// A layer of random weights of which results are near the middle of 8 bits.
     fn layer(&mut self, op: impl Into<Op>, operands: &[NodeId]) -> NodeId {
         let y = self.b.add(op, operands);
-        self.set(y, "weight", |b| b.level(-127, 127));
-        let terms = {
+        let weight = {
             let name = format!("{}.weight", self.b.graph.node(y).name.as_deref().expect("named"));
             let id = self.b.graph.weights.find(&name).expect("declared");
-            self.b.graph.weights.get(id).shape.dims()[1..].iter().product::<usize>()
+            self.b.graph.weights.get(id).shape.clone()
         };
-        let spread = if self.extreme { 2.0 / 127.0 } else { 1.0 / 60.0 } / (terms as f32).sqrt();
+        let ends = if weight.element() == Element::I8 { [-127, 127] } else { [-256, 255] };
+        self.set(y, "weight", |b| b.level(ends[0], ends[1]));
+        let terms = weight.dims()[1..].iter().product::<usize>();
+        let spread = if self.extreme { 2.0 } else { 2.1 } / ends[1] as f32 / (terms as f32).sqrt();
         self.set(y, "multiplier", |b| spread * (0.5 + b.random.uniform() as f32));
         self.set(y, "offset", |b| 20.0 * b.random.uniform() as f32 - 5.0);
         y
@@ -177,6 +179,7 @@ fn plain_conv(channels: usize, kernel: [usize; 2], pad: usize, zero: i64) -> Qua
         dilation: [1; 2],
         groups: 1,
         zero,
+        weight_bits: 8,
         zeros: vec![],
         epilogue: vec![],
         reads: vec![],
@@ -221,12 +224,12 @@ fn cases() -> impl Strategy<Value = Case> {
     (
         (1usize..=3, prop_oneof![3 => Just(1usize), 1 => 2usize..=5], [channels(), channels()], [1usize..=9, 1..=17]),
         geometry,
-        (any::<bool>(), any::<bool>(), any::<u64>(), 0.0..1.0f64),
+        (any::<bool>(), any::<bool>(), any::<u64>(), 0.0..1.0f64, prop_oneof![2 => Just(8usize), 1 => Just(9)]),
         (tails, [prop::option::of(grids()), prop::option::of(grids())], prop::option::of(grids())),
     )
         .prop_map(
             |((batch, groups, per_group, size), (kernel, stride, dilation, pad), rest, (epilogue, reads, output))| {
-                let (signed, extreme, seed, at) = rest;
+                let (signed, extreme, seed, at, weight_bits) = rest;
                 let levels = if signed { Levels::I8 } else { Levels::U8 };
                 // Windows that fit.
                 let extent = |a: usize| (kernel[a] - 1) * dilation[a] + 1;
@@ -239,6 +242,7 @@ fn cases() -> impl Strategy<Value = Case> {
                     dilation,
                     groups,
                     zero: levels.low() + (at * 255.0) as i64,
+                    weight_bits,
                     zeros: vec![],
                     reads: reads[..extra_operands(&epilogue)].to_vec(),
                     epilogue,
@@ -306,6 +310,7 @@ fn winograd_cases() -> impl Strategy<Value = Case> {
     (cases(), prop_oneof![3 => Just(1usize), 1 => 2usize..=3], [1usize..=3, 1..=3]).prop_map(
         |(mut case, groups, blocks)| {
             (case.op.kernel, case.op.stride, case.op.dilation) = ([3; 2], [1; 2], [1; 2]);
+            case.op.weight_bits = 8;
             case.size = [0, 1].map(|a| case.size[a].max(3usize.saturating_sub(case.op.pad[a] + case.op.pad[a + 2])));
             if groups > 1 || case.op.groups > 1 {
                 case.per_group = blocks.map(|blocks| 16 * blocks);
@@ -344,16 +349,57 @@ proptest! {
     }
 }
 
+/// Weights from -256 on are multiplied as i16, whatever dot products of bytes there are, and have no Winograd kernel.
+#[test]
+fn weights_of_nine_bits_are_direct() {
+    let grid = Some(Grid { levels: Levels::I8, scale: 1.0, zero: 3 });
+    for (groups, signed) in [(1, false), (1, true), (4, false), (64, true)] {
+        let mut b = Building::new(groups, true);
+        let x = b.levels(&[1, 64, 9, 8], if signed { Levels::I8 } else { Levels::U8 });
+        let plain = plain_conv(64, [3; 2], 1, if signed { -128 } else { 255 });
+        let wide = QuantizedConv2d { groups: groups as usize, weight_bits: 9, output: grid, ..plain };
+        let y = b.layer(wide, &[x]);
+        let (graph, inputs) = b.finish(&[y]);
+        for target in variants() {
+            let wanted = if groups == 64 { "depthwise" } else { "direct" };
+            assert_eq!(kernel(&graph, &target, &by_winograd()).0, wanted);
+        }
+        check((graph, inputs));
+    }
+}
+
 /// A layer whose inputs are all the same, and whose weights are too, so that a sum is as large as it can be.
 fn constant_layer(channels: usize, [input, weight]: [f32; 2]) -> (Graph, Vec<Tensor>) {
     let mut b = Building::new(1, false);
     let x = b.levels(&[1, channels, 7, 6], Levels::U8);
     b.inputs[0] = Tensor::new(b.inputs[0].shape().clone(), vec![input; channels * 42]);
-    let y = b.layer(plain_conv(3, [3; 2], 1, 0), &[x]);
+    let weight_bits = if weight.abs() > 127.0 { 9 } else { 8 };
+    let y = b.layer(QuantizedConv2d { weight_bits, ..plain_conv(3, [3; 2], 1, 0) }, &[x]);
     b.set(y, "weight", |_| weight);
     b.set(y, "multiplier", |_| 1.0);
     b.set(y, "offset", |_| 0.0);
     b.finish(&[y])
+}
+
+/// Weights of 9 bits have Winograd kernels as far as 16 bits hold what they are transformed to.
+#[test]
+fn winograd_of_weights_of_nine_bits() {
+    // 9 · 64 · 255 · 227 is below 2²⁵.
+    for (weight, wanted) in [(227.0, "winograd4"), (-227.0, "winograd4"), (228.0, "direct"), (-228.0, "direct")] {
+        let (graph, inputs) = constant_layer(64, [255.0, weight]);
+        for target in variants() {
+            assert_eq!(kernel(&graph, &target, &by_winograd()).0, wanted, "{weight}");
+        }
+        check_with(&graph, &inputs, &variants(), &[1], &by_winograd());
+    }
+    for seed in 0..4 {
+        let mut b = Building::new(seed, seed % 2 == 1);
+        let x = b.levels(&[2, 32, 9, 11], if seed < 2 { Levels::U8 } else { Levels::I8 });
+        let y = b.layer(QuantizedConv2d { weight_bits: 9, groups: 2, ..plain_conv(32, [3; 2], 1, 100) }, &[x]);
+        b.set(y, "weight", |b| b.level(-227, 227));
+        let (graph, inputs) = b.finish(&[y]);
+        check_with(&graph, &inputs, &variants(), &[2], &by_winograd());
+    }
 }
 
 /// The largest sums with which Winograd is exact, and the least with which another kernel has to be chosen, by name.
@@ -471,11 +517,12 @@ proptest! {
     /// Phases of a stride, some of which have no taps.
     #[test]
     fn any_transposed_convolution_is_exact(case in cases(), output_pad in [0usize..=1, 0..=1], cut in [0usize..=1, 0..=1]) {
-        let QuantizedConv2d { channels, kernel, stride, dilation, groups, zero, ref epilogue, ref reads, output, .. } = case.op;
+        let QuantizedConv2d { channels, kernel, stride, dilation, groups, zero, weight_bits, .. } = case.op;
+        let QuantizedConv2d { ref epilogue, ref reads, output, .. } = case.op;
         let [top, left] = cut;
         let op = QuantizedConvTranspose2d {
             channels, kernel, stride: stride.map(|s| s + 1), pad: [top, left, 0, top], output_pad, dilation, groups, zero,
-            epilogue: epilogue.clone(), reads: reads.clone(), output,
+            weight_bits, epilogue: epilogue.clone(), reads: reads.clone(), output,
         };
         let dims = [case.batch, groups * case.per_group[0], case.size[0], case.size[1]];
         let Ok(shape) = op.of_reals().infer(&[&Shape::new(dims)]) else { return Ok(()) };
@@ -751,8 +798,10 @@ fn small_network(batch: usize, seed: u64) -> (Graph, Vec<Tensor>) {
         &[y, x],
     );
     let flat = b.b.add(Flatten {}, &[y]);
-    let linear = QuantizedLinear { features: 21, zero: 3, epilogue: vec![], reads: vec![], output: grid(100) };
+    let linear =
+        QuantizedLinear { features: 21, zero: 3, weight_bits: 8, epilogue: vec![], reads: vec![], output: grid(100) };
     let z = b.layer(linear.clone(), &[flat]);
+    let z = b.layer(QuantizedLinear { weight_bits: 9, zero: 100, ..linear.clone() }, &[z]);
     let z = b.layer(QuantizedLinear { features: 10, zero: 100, output: None, ..linear }, &[z]);
     b.finish(&[z, y])
 }

@@ -83,16 +83,18 @@ pub(super) fn reduce(call: &Call, array: &Array) -> Folded {
 /// number of its scale.
 fn owners(call: &Call, array: &Array, scale: &Array) -> Result<(Option<usize>, Vec<usize>), String> {
     let block = usize::try_from(call.int("block_size", 0)?).map_err(|_| "block_size is below 0")?;
-    if scale.len() == 1 {
+    // One scale has no axis, whatever is written there.
+    let along = call.int("axis", 1)?;
+    if scale.len() == 1 && block == 0 {
         return Ok((None, vec![0; array.len()]));
     }
-    let along = axis(call.int("axis", 1)?, array.rank())?;
+    let along = axis(along, array.rank())?;
     let size = array.dims[along];
     let inner: usize = array.dims[along + 1..].iter().product::<usize>().max(1);
     if block == 0 {
         return match scale.len() == size {
             true => Ok((Some(along), (0..array.len()).map(|i| i / inner % size).collect())),
-            false => Err(format!("{} scales for {size} places", scale.len())),
+            false => Err(Array::other_number(scale.len(), size, along)),
         };
     }
     let blocks = size.div_ceil(block);
@@ -135,6 +137,20 @@ pub(super) fn quantized(call: &Call, array: &Array, inputs: &[Option<&Array>]) -
     let values = array.to_f64().into_iter().zip(of);
     let numbers = values.map(|(v, i)| levels.nearest(v as f32, scales[i], zeros[i] as f64) as i64).collect();
     one(Array::ints(array.dims.clone(), numbers).of_levels(levels))
+}
+
+/// Whole numbers between bounds, of which the upper has the last word; levels stay such.
+pub(super) fn clipped(array: &Array, inputs: &[Option<&Array>]) -> Folded {
+    let bound = |input: usize| match inputs.get(input).copied().flatten() {
+        None => Ok(None),
+        Some(bound) => match bound.as_ints() {
+            Some(&[bound]) => Ok(Some(bound)),
+            _ => Err(format!("input {input} is no whole number")),
+        },
+    };
+    let (low, high) = (bound(1)?.unwrap_or(i64::MIN), bound(2)?.unwrap_or(i64::MAX));
+    let numbers = array.as_ints().unwrap_or_default().iter().map(|&v| v.max(low).min(high)).collect();
+    one(Array { origin: array.origin.clone(), ..Array::ints(array.dims.clone(), numbers) })
 }
 
 /// Sums of all elements up to each along an axis.

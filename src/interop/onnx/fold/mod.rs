@@ -61,6 +61,7 @@ pub(crate) fn fold(draft: &mut Draft, call: &Call) -> Folded {
         "Range" => arithmetic::range(draft, &all.ok_or("an input is missing")?),
         "DequantizeLinear" => arithmetic::dequantized(call, first, &inputs),
         "QuantizeLinear" => arithmetic::quantized(call, first, &inputs),
+        "Clip" if first.as_ints().is_some() => arithmetic::clipped(first, &inputs),
         // What computes with levels does so as with those that are no constants.
         name if name.starts_with("QLinear") || matches!(name, "ConvInteger" | "MatMulInteger") => Ok(None),
         "CumSum" => arithmetic::cumulative_sum(call, first),

@@ -208,7 +208,7 @@ impl<'m> Importer<'m> {
             return self.function(node, function, depth);
         }
         let of_standard = matches!(node.domain.as_str(), "" | "ai.onnx");
-        let added = operators::find_of_onnxruntime(&node.op_type).filter(|_| node.domain == "com.microsoft");
+        let added = operators::find_of_domain(&node.domain, &node.op_type);
         if node.domain == "com.microsoft" && added.is_none() {
             let how = "where its optimizer made the node, save the model with ORT_ENABLE_BASIC";
             return Err(format!("netc has no such operator of ONNX Runtime; {how}"));

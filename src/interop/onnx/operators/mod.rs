@@ -20,6 +20,7 @@ mod conv;
 mod counted;
 mod einsum;
 mod elementwise;
+mod foreign;
 mod indices;
 mod kernel;
 mod layer_norm;
@@ -103,9 +104,11 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "Mean" => elementwise::mean,
         "Pow" => elementwise::pow,
         "Relu" | "Sigmoid" | "Tanh" | "Softplus" | "HardSwish" | "Exp" | "Erf" | "Log" | "Sqrt" | "Abs" | "Neg"
-        | "LeakyRelu" | "Elu" | "HardSigmoid" | "Gelu" | "Clip" | "Sign" | "Floor" | "Ceil" | "Round" | "Not"
-        | "IsNaN" | "Sin" | "Cos" | "Tan" | "Asin" | "Acos" | "Atan" | "Sinh" | "Cosh" | "Asinh" | "Acosh"
-        | "Atanh" => elementwise::activation,
+        | "LeakyRelu" | "Elu" | "HardSigmoid" | "Gelu" | "Sign" | "Floor" | "Ceil" | "Round" | "Not" | "IsNaN"
+        | "Sin" | "Cos" | "Tan" | "Asin" | "Acos" | "Atan" | "Sinh" | "Cosh" | "Asinh" | "Acosh" | "Atanh" => {
+            elementwise::activation
+        }
+        "Clip" => quantized::clip,
         "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Xor" => elementwise::compare,
         "Mod" => elementwise::modulo,
         "IsInf" => indices::is_infinite,
@@ -176,7 +179,7 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
 }
 
 /// The function for an operator that ONNX Runtime adds to the standard's; `None` where netc has none.
-pub(crate) fn find_of_onnxruntime(op_type: &str) -> Option<Convert> {
+fn find_of_onnxruntime(op_type: &str) -> Option<Convert> {
     Some(match op_type {
         "QuantizeLinear" => quantized::quantize_linear,
         "DequantizeLinear" => quantized::dequantize_linear,
@@ -209,12 +212,18 @@ pub(crate) fn find_of_onnxruntime(op_type: &str) -> Option<Convert> {
     })
 }
 
+/// The function for an operator of a domain that is not the standard's; `None` where netc has none.
+pub(crate) fn find_of_domain(domain: &str, op_type: &str) -> Option<Convert> {
+    if domain == "com.microsoft" { find_of_onnxruntime(op_type) } else { foreign::find(domain, op_type) }
+}
+
 /// Operators on levels, which get numbers of a grid as they are.
 pub(crate) fn reads_levels(op_type: &str) -> bool {
     op_type.starts_with('Q')
+        || op_type.ends_with("DequantizeLinear")
         || matches!(
             op_type,
-            "DequantizeLinear" | "ConvInteger" | "MatMulInteger" | "MatMulIntegerToFloat" | "DynamicQuantizeLinear"
+            "Clip" | "ConvInteger" | "MatMulInteger" | "MatMulIntegerToFloat" | "DynamicQuantizeLinear"
         )
 }
 

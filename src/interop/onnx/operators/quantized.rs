@@ -21,7 +21,7 @@ use crate::ir::NodeId;
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::dynamic_quantize::DynamicPart;
-use crate::ops::quantized::Levels;
+use crate::ops::quantized::{self, Levels};
 use crate::ops::reduce::ReduceKind;
 use crate::ops::{Activate, Dequantize, DynamicQuantize, FakeQuantize, Op};
 
@@ -74,13 +74,13 @@ fn own_axis(draft: &Draft, view: &View, grid: &Grid) -> Result<Option<usize>, St
     let Some(axis) = grid.axis else { return Ok(None) };
     let axis = crate::interop::onnx::call::axis(axis, view.rank())?;
     if draft.dims(view)[axis] != grid.scale.len() {
-        return Err(format!("{} scales for {} places", grid.scale.len(), draft.dims(view)[axis]));
+        return Err(Array::other_number(grid.scale.len(), draft.dims(view)[axis], axis));
     }
     Ok(Some(view.axes[axis].ok_or("scales along an axis that is only shown")?))
 }
 
 /// The nearest numbers of a grid; where `whole` is set, their levels.
-fn rounded(draft: &mut Draft, view: &View, grid: &Grid, whole: bool) -> Result<View, String> {
+pub(super) fn rounded(draft: &mut Draft, view: &View, grid: &Grid, whole: bool) -> Result<View, String> {
     let axis = own_axis(draft, view, grid)?;
     let symmetric = grid.zero.iter().all(|&zero| zero == 0);
     let op = FakeQuantize { levels: grid.levels, axis, symmetric, whole, scale: None, zero_point: None };
@@ -132,6 +132,50 @@ pub(crate) fn whole_on_grid(draft: &mut Draft, value: Value, grid: &Arc<Grid>) -
     let Value::Data(view) = value else { return Ok(value) };
     let whole = activate(draft, &view, Activation::Trunc)?;
     Ok(Value::OnGrid(dequantized(draft, &whole, grid)?, grid.clone()))
+}
+
+/// Levels between bounds, which stay on their grid: numbers that are clipped before they are rounded. Where the bounds are
+/// the ends of a type of fewer bits, they are rounded to its grid.
+fn clip_levels(draft: &mut Draft, view: &View, grid: &Arc<Grid>, bounds: [Option<f32>; 2]) -> Results {
+    let ends = [grid.levels.low(), grid.levels.high()];
+    let low = bounds[0].map_or(ends[0], |bound| (bound.ceil() as i64).clamp(ends[0], ends[1]));
+    let high = bounds[1].map_or(ends[1], |bound| (bound.floor() as i64).clamp(ends[0], ends[1]));
+    let ([scale], [zero]) = (&grid.scale[..], &grid.zero[..]) else {
+        let (min, max) = (low.min(high) as f32, high as f32);
+        let levels = levels(draft, view, grid)?;
+        return Ok(vec![Value::Data(activate(draft, &levels, Activation::Clip { min, max })?)]);
+    };
+    let own = quantized::Grid { levels: grid.levels, scale: *scale, zero: *zero };
+    let [min, max] = [low.min(high), high].map(|level| own.real(level as f64));
+    let rounded_here = match draft.op(view.node) {
+        Some(Op::FakeQuantize(op)) if !op.whole => Some(view.of(draft.operands(view.node)[0])),
+        _ => None,
+    };
+    let clipped = match rounded_here {
+        None => activate(draft, view, Activation::Clip { min, max })?,
+        Some(before) => {
+            let fewer = (*Levels::BITS.start()..grid.levels.bits).map(|bits| Levels { bits, ..grid.levels });
+            let mut fewer = fewer.filter(|levels| (levels.low()..=levels.high()).contains(zero));
+            match fewer.find(|levels| [levels.low(), levels.high()] == [low, high]) {
+                Some(levels) => rounded(draft, &before, &Grid { levels, ..(**grid).clone() }, false)?,
+                None => {
+                    let before = activate(draft, &before, Activation::Clip { min, max })?;
+                    rounded(draft, &before, grid, false)?
+                }
+            }
+        }
+    };
+    Ok(vec![Value::OnGrid(clipped, grid.clone())])
+}
+
+/// Levels or numbers between bounds.
+pub(crate) fn clip(draft: &mut Draft, call: &Call) -> Results {
+    match call.input(0) {
+        Some(Value::OnGrid(view, grid)) => {
+            clip_levels(draft, view, grid, [call.known_scalar(1)?, call.known_scalar(2)?])
+        }
+        _ => elementwise::activation(draft, call),
+    }
 }
 
 /// The numbers that an input's levels stand for.

@@ -8,12 +8,13 @@
 //! means what PyTorch computes, down to how it rounds: exporters write nearest down as `asymmetric`, and
 //! `pytorch_half_pixel` where nothing differs from `half_pixel`.
 
-use super::elementwise::with_known;
+use super::elementwise::{activate, with_known};
 use super::linear::times_known;
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value, axes_as_listed};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::view::View;
+use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::position::{Axis, Position, Ratio, Rounding};
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, cubic};
@@ -38,6 +39,10 @@ pub(crate) fn resize(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, Strin
         Some(result) => result,
         None => by_matrices(draft, view, &factors, &sampling, &changed)?,
     };
+    // The standard leaves open what becomes of fractions of whole numbers; ONNX Runtime cuts them. Levels that are computed
+    // have the type of numbers, see `whole_on_grid`.
+    let is_cut = call.is_whole(0) && sampling.mode != Mode::Nearest;
+    let result = if is_cut { activate(draft, &result, Activation::Trunc)? } else { result };
     Ok(vec![Value::Data(result)])
 }
 
