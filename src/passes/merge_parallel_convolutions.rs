@@ -58,7 +58,7 @@ fn merge(e: &mut Editor, add: NodeId) -> Option<()> {
         let (x, op) = convolution(e, terms[at])?;
         let others = terms.iter().enumerate().filter(|(other, _)| *other != at);
         let within = others.filter_map(|(other, term)| Some((other, branch(e, *term, x, &op)?)));
-        let within: Vec<(usize, (Branch, [Vec<usize>; 2]))> = within.collect();
+        let within: Vec<_> = within.collect();
         if within.is_empty() {
             continue;
         }

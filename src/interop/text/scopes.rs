@@ -66,6 +66,9 @@ impl Labels {
     }
 }
 
+/// For each name, the layers that share its weights, in the order of the text, and the names with numbers that these had.
+type Uses = BTreeMap<Vec<String>, (Vec<NodeId>, Vec<Vec<String>>)>;
+
 /// What has the weights of another layer was given that one's name and a number. In the order of the text the first gets the
 /// name alone, since weights are called by it, and the number goes to the widest scope all of which is used again:
 /// `head.0`, `head.2`, `head_2.0`, `head_2.2` for `head.0_2`, `head.2_2`, `head.0`, `head.2`.
@@ -75,7 +78,7 @@ fn name_uses(parts: &mut HashMap<NodeId, Vec<String>>, block: &Block, graph: &Gr
     order.retain(|&n| !graph.parameters(n).is_empty());
     let mut classes: HashMap<_, Vec<NodeId>> = HashMap::new();
     order.iter().for_each(|&n| classes.entry((op_name(graph, n), graph.parameters(n))).or_default().push(n));
-    let mut uses: BTreeMap<Vec<String>, (Vec<NodeId>, Vec<Vec<String>>)> = BTreeMap::new();
+    let mut uses = Uses::new();
     for class in classes.values().filter(|class| class.len() > 1) {
         let names: HashSet<&Vec<String>> = class.iter().map(|n| &parts[n]).collect();
         for &node in class {
