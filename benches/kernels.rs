@@ -85,6 +85,7 @@ impl Case {
             dilation: [1; 2],
             groups,
             zero: 0,
+            weight_bits: 8,
             zeros: vec![],
             epilogue: vec![PostOp::Activate(Activation::Relu)],
             reads: vec![],
@@ -113,7 +114,8 @@ impl Case {
         let x = b.input([1, from]);
         let op = Quantize { levels: Levels::U8, axis: None, symmetric: true, scale: None, zero_point: None };
         let x = b.add(op, &[x]);
-        let layer = QuantizedLinear { features: to, zero: 0, epilogue: vec![], reads: vec![], output: None };
+        let layer =
+            QuantizedLinear { features: to, zero: 0, weight_bits: 8, epilogue: vec![], reads: vec![], output: None };
         let layer = b.add(layer, &[x]);
         Case::finish(&format!("u8 linear {from} to {to}"), b, layer, None)
     }
