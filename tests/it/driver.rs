@@ -684,6 +684,8 @@ fn weights_of_several_files_and_in_part() {
 
     let twice = made(Compiler::new().weights(&stem).weights(&stem)).map(drop).unwrap_err().to_string();
     assert!(twice.ends_with("stem.safetensors: the file is given twice"), "{twice}");
+    let both = made(Compiler::new().weights(&stem).weights(&odd)).map(drop).unwrap_err().to_string();
+    assert!(both.contains("it has stem.bn.bias, and so has"), "{both}");
     assert!(matches!(made(Compiler::new().weights(&rest)), Err(Error::Misfit { .. })));
     let partial = loaded(&made(Compiler { allow_missing: true, ..Compiler::new().weights(&rest) }).unwrap());
     assert_eq!((partial.weights, partial.missing.len(), partial.extra.len()), (2, 5, 0));
