@@ -68,6 +68,9 @@ impl Operation for RoiAlign {
         let [n, c, h, w] = image_shape(inputs, 0, "roi_align")?;
         positive("size", &self.size)?;
         positive("samples", &[self.samples])?;
+        if !(self.scale > 0.0 && self.scale.is_finite()) {
+            return Err(ShapeError::new(format!("the scale is a number above 0, not {}", self.scale)).param("scale"));
+        }
         if n != 1 {
             return Err(ShapeError::new(format!("boxes are of one image, not of {n}")).operand(0));
         }
@@ -114,5 +117,22 @@ impl Operation for RoiAlign {
 
     fn gradient(&self, _: &mut Gradient) -> Gradients {
         Err("roi_align has no gradient in netc yet".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scale_is_a_number_above_0() {
+        let inferred = |scale: f32| {
+            let op = RoiAlign { size: [2, 2], scale, samples: 2, aligned: false };
+            op.infer(&[&Shape::from([1, 3, 8, 8]), &Shape::from([5, 4])])
+        };
+        assert_eq!(inferred(0.25).unwrap(), Shape::from([5, 3, 2, 2]));
+        for wrong in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            assert!(inferred(wrong).unwrap_err().to_string().starts_with("the scale is a number above 0, not "));
+        }
     }
 }
