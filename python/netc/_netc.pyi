@@ -92,7 +92,8 @@ class Model:
     def preprocess(self, image: Any, input: str | None = None) -> _Array:
         """A picture as the network's input, `[1, channels, height, width]`, by the steps that its text states.
 
-        The picture is a path (PNG, JPEG, WebP, BMP, GIF, TIFF, PNM), a picture of PIL, or uint8 `[height, width]` or `[height, width, 3]`.
+        The picture is a path (PNG, JPEG, WebP, BMP, GIF, TIFF, PNM), a picture of PIL, or uint8 `[height, width]` or
+        `[height, width, 3]`.
         """
     def classify(self, image: Any, top_k: int = 5, labels: Sequence[str] | None = None) -> list[tuple[str, float]]:
         """The likeliest classes of a picture with their probabilities, the likeliest first."""

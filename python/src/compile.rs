@@ -86,8 +86,8 @@ pub(crate) fn compile(
     Ok(Model::compiled(made, compiler, source, cache, threads))
 }
 
-/// Where a network comes from. A path-like object is a file, bytes are those of one; a string is a file, too, unless it is a text of several lines or
-/// begins as texts do.
+/// Where a network comes from. A path-like object is a file, bytes are those of one; a string is a file, too, unless it is a
+/// text of several lines or begins as texts do.
 fn source_of(source: &Bound<'_, PyAny>) -> PyResult<NetworkSource> {
     let Ok(text) = source.extract::<String>() else {
         if let Ok(bytes) = source.cast::<PyBytes>() {

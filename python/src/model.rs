@@ -463,7 +463,8 @@ impl Model {
     /// from 0 to 1.
     ///
     /// Args:
-    ///     image: A path (PNG, JPEG, WebP, BMP, GIF, TIFF, PNM), a picture of PIL, or levels of uint8, `[height, width]` or `[height, width, 3]`.
+    ///     image: A path (PNG, JPEG, WebP, BMP, GIF, TIFF, PNM), a picture of PIL, or levels of uint8, `[height, width]` or
+    ///         `[height, width, 3]`.
     ///     input: The input's name; the first without it.
     ///
     /// Returns:

@@ -105,8 +105,8 @@ pub enum ImageError {
 }
 
 impl Picture {
-    /// Reads a PNG, JPEG, WebP, BMP, GIF (its first picture), TIFF (its first page) or PNM file; what it is, is seen from its contents. The picture is turned as its EXIF
-    /// orientation says.
+    /// Reads a PNG, JPEG, WebP, BMP, GIF (its first picture), TIFF (its first page) or PNM file; what it is, is seen from its
+    /// contents. The picture is turned as its EXIF orientation says.
     ///
     /// # Errors
     /// Where the file is none of these, is damaged or cut, is larger than 32768 pixels on a side, or takes

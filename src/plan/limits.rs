@@ -39,8 +39,9 @@ pub(crate) const MAX_ELEMENTS: usize = u32::MAX as usize;
 /// Names the first that is too large.
 pub(crate) fn check(graph: &Graph) -> Result<(), PlanError> {
     let order = graph.order();
-    let has_windows = order.iter().any(|&id| window(graph, id).is_some());
-    order.into_iter().try_for_each(|id| check_node(graph, id, has_windows))
+    let windows: Vec<Option<Window>> = order.iter().map(|&id| window(graph, id)).collect();
+    let has_windows = windows.iter().any(Option::is_some);
+    order.into_iter().zip(windows).try_for_each(|(id, window)| check_node(graph, id, window, has_windows))
 }
 
 /// Requires that passes made ops that have kernels of what a network is written as: of quantized layers ops of whole
@@ -81,7 +82,7 @@ fn called(node: &Node) -> String {
     name + &node.location.as_ref().map(|l| format!(" ({l})")).unwrap_or_default()
 }
 
-fn check_node(graph: &Graph, id: NodeId, has_windows: bool) -> Result<(), PlanError> {
+fn check_node(graph: &Graph, id: NodeId, window: Option<Window>, has_windows: bool) -> Result<(), PlanError> {
     let node = graph.node(id);
     // Kernels of convolutions and linear layers pack what they read before the step; of others, training's have states.
     let packs = matches!(node.op(), Some(Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_)));
@@ -93,7 +94,6 @@ fn check_node(graph: &Graph, id: NodeId, has_windows: bool) -> Result<(), PlanEr
     }
     let operands = graph.operands(id);
     let inputs: Vec<&Shape> = operands.iter().map(|&o| &graph.node(o).shape).collect();
-    let window = window(graph, id);
     let largest = |sizes: [usize; 2]| sizes[0].max(sizes[1]);
     let images = inputs.iter().copied().chain([&node.shape]).filter(|shape| shape.dims().len() == 4);
     let axis = images.map(|shape| shape[2].max(shape[3])).max().unwrap_or(0);

@@ -1,16 +1,13 @@
 //! Operators of other domains, with which tools of quantization write what the standard says otherwise, or not at all.
 
-use super::Convert;
 use super::elementwise::activate;
-use super::quantized;
+use super::{Convert, Results, quantized};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Grid, Value};
 use crate::interop::onnx::draft::Draft;
 use crate::ops::activation::Activation;
 use crate::ops::quantized::{Levels, owner, real};
 use crate::tensor::Shape;
-
-type Results = Result<Vec<Value>, String>;
 
 /// The function for an operator of a domain; `None` where netc has none.
 pub(crate) fn find(domain: &str, op_type: &str) -> Option<Convert> {
