@@ -1,6 +1,7 @@
 //! What a model says of pictures and classes: `preprocess` and `labels`.
 
 use super::check::COLORS;
+use super::expression::some_of;
 use super::program::folder_of;
 use super::value::Val;
 use super::{Elaborator, Frame};
@@ -27,7 +28,13 @@ impl Elaborator<'_> {
                 None => ("there is no input so far".to_string(), span),
             };
             if !self.report.has_errors() || input.is_some() {
-                self.report.add(Diagnostic::error("unknown-input", message).primary(span, "preprocess what?"));
+                let diagnostic = Diagnostic::error("unknown-input", message).primary(span, "preprocess what?");
+                let known: Vec<String> =
+                    self.graph.inputs().iter().filter_map(|&id| self.graph.node(id).name.clone()).collect();
+                self.report.add(match known.is_empty() {
+                    true => diagnostic,
+                    false => diagnostic.help(format!("there is {}", some_of(&known))),
+                });
             }
             return;
         };
