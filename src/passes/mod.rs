@@ -147,8 +147,15 @@ pub const PIPELINE: &[Pass] = &[
 
 /// The passes for steps of training, in the pipeline's order: those that neither take weights for known nor drop what
 /// only training needs.
-const TRAINING: &[&str] =
-    &["dead_code", "lower_constants", "lower_expand_images", "cse", "lower_dynamic_conv", "fuse_epilogue"];
+const TRAINING: &[&str] = &[
+    "dead_code",
+    "lower_constants",
+    "lower_expand_images",
+    "cse",
+    "lower_volumes",
+    "lower_dynamic_conv",
+    "fuse_epilogue",
+];
 
 /// Passes that only steps of training need, after those.
 const OF_TRAINING: &[Pass] = &[pass(
