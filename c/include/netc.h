@@ -234,7 +234,8 @@ size_t netc_model_warning_count(const struct netc_model *model);
 //
 // # Safety
 // No other thread frees the model meanwhile.
-const char *netc_model_warning(const struct netc_model *model, size_t index);
+const char *netc_model_warning(const struct netc_model *model,
+                               size_t index);
 
 // How many inputs the model has; 0 of what is no model. Thread-safe.
 //
@@ -300,7 +301,7 @@ enum netc_status netc_model_input_index(const struct netc_model *model,
 // As for `netc_model_input_index`.
 enum netc_status netc_model_output_index(const struct netc_model *model, const char *name, size_t *out);
 
-// How many names of classes the model has; 0 where they are not known, . Thread-safe.
+// How many names of classes the model has; 0 where they are not known, and of what is no model. Thread-safe.
 //
 // # Safety
 // No other thread frees the model meanwhile.
@@ -312,8 +313,8 @@ size_t netc_model_label_count(const struct netc_model *model);
 // No other thread frees the model meanwhile.
 const char *netc_model_label(const struct netc_model *model, size_t index);
 
-// Images that the code computes at once; 0 of a network that takes one number of images only, .
-// Thread-safe.
+// Images that the code computes at once; 0 of a network that takes one number of images only, and of
+// what is no model. Thread-safe.
 //
 // # Safety
 // No other thread frees the model meanwhile.
