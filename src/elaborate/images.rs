@@ -6,6 +6,7 @@ use super::program::folder_of;
 use super::value::Val;
 use super::{Elaborator, Frame};
 use crate::diagnostic::{Diagnostic, Span};
+use crate::ir::NodeId;
 use crate::ir::preprocess::{Color, Preprocess, Resize};
 use crate::syntax::ast::{Expr, ExprKind, Ident, Setting};
 
@@ -27,10 +28,14 @@ impl Elaborator<'_> {
                 Some(name) => (format!("no input is named `{}` so far", name.name), name.span),
                 None => ("there is no input so far".to_string(), span),
             };
-            if !self.report.has_errors() || input.is_some() {
+            let is_told = match input {
+                Some(name) => self.refused_inputs.contains(&name.name),
+                None => self.report.has_errors(),
+            };
+            if !is_told {
                 let diagnostic = Diagnostic::error("unknown-input", message).primary(span, "preprocess what?");
-                let known: Vec<String> =
-                    self.graph.inputs().iter().filter_map(|&id| self.graph.node(id).name.clone()).collect();
+                let name = |&id: &NodeId| self.graph.node(id).name.clone();
+                let known: Vec<String> = self.graph.inputs().iter().filter_map(name).collect();
                 self.report.add(match known.is_empty() {
                     true => diagnostic,
                     false => diagnostic.help(format!("there is {}", some_of(&known))),

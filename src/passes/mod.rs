@@ -17,6 +17,7 @@ mod dead_code;
 mod exchange_activation_pool;
 mod fold_batch_norm;
 mod fold_input_normalization;
+mod fold_space_to_depth;
 mod fold_whole_weights;
 mod fuse_epilogue;
 mod fuse_relu_gradient;
@@ -126,6 +127,11 @@ pub const PIPELINE: &[Pass] = &[
         "merge_parallel_convolutions",
         "one convolution for several of one value that are added",
         merge_parallel_convolutions::run,
+    ),
+    pass(
+        "fold_space_to_depth",
+        "pixel unshuffles, or the image itself, for convolutions of pixels put into channels",
+        fold_space_to_depth::run,
     ),
     pass("collapse_pointwise_chain", "one 1x1 convolution for two, where cheaper", collapse_pointwise_chain::run),
     pass("commute_pointwise_pool", "average before a 1x1 convolution, not after", commute_pointwise_pool::run),
