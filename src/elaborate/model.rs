@@ -1,7 +1,5 @@
 //! Models: inputs, outputs, auxiliary heads and budgets.
 
-use std::collections::HashSet;
-
 use super::program::{DefinitionId, Program};
 use super::value::Val;
 use super::{Elaborator, Flow, Frame, Options};
@@ -431,23 +429,13 @@ impl Elaborator<'_> {
     }
 
     /// Warns of what is computed and then dropped.
-    ///
-    /// What one of a module's calls reads is there for that call.
     fn unread_values(&mut self) {
-        let graph = &self.graph;
-        let place = |id: NodeId| graph.node(id).location.as_ref().map(|l| l.span);
-        // What a statement gives is read by others, if at all; of what it is made of within, it reads itself.
-        let is_read =
-            |id: NodeId| graph.is_output(id) || graph.users(id).iter().any(|&(user, _)| place(user) != place(id));
-        let read: HashSet<Span> = graph.order().into_iter().filter(|&id| is_read(id)).filter_map(place).collect();
         for id in self.graph.order() {
             let node = self.graph.node(id);
             if !self.graph.users(id).is_empty() || self.graph.is_output(id) {
                 continue;
             }
-            let Some(span) = node.location.as_ref().map(|l| l.span).filter(|span| !read.contains(span)) else {
-                continue;
-            };
+            let Some(span) = node.location.as_ref().map(|l| l.span) else { continue };
             let what = if node.op().is_some() { "value" } else { "input" };
             let diagnostic = Diagnostic::warning("unread-value", format!("nothing reads this {what}"));
             self.report.add(diagnostic.primary(span, "computed for nothing"));

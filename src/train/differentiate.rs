@@ -141,7 +141,7 @@ pub(super) fn at_node(graph: &Graph, id: NodeId, error: Diagnostic, label: &str)
 }
 
 /// A node as messages call it: its layer, and its label where it has one.
-fn describe(graph: &Graph, id: NodeId) -> String {
+pub(super) fn describe(graph: &Graph, id: NodeId) -> String {
     let node = graph.node(id);
     let layer = node.op().map_or("an input", Op::layer_name);
     node.name.as_ref().map_or_else(|| layer.to_string(), |name| format!("{layer} `{name}`"))

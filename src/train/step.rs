@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::accumulate::{self, AfterParts};
-use super::differentiate::{Backward, Options, at_node, check_loss, unused_input_name};
+use super::differentiate::{Backward, Options, at_node, check_loss, describe, unused_input_name};
 use super::{forms, mix, repeat, update};
 use crate::diagnostic::Diagnostic;
 use crate::ir::{Editor, Graph, NodeId, Phase, Slot};
@@ -114,6 +114,10 @@ pub fn step(training: &Training) -> Result<StepGraph, Vec<Diagnostic>> {
     let training = &unrolled.training;
     let mut graph = training.graph.clone();
     graph.phase = Phase::Train;
+    let lacking = without_code(&graph);
+    if !lacking.is_empty() {
+        return Err(lacking);
+    }
     let running =
         forms::put_in_place(&mut graph, &Options { inference: training.inference.clone(), ..Options::default() })?;
     let rates = all_rates(written, &unrolled);
@@ -155,6 +159,19 @@ fn losses(training: &Training) -> impl Iterator<Item = NodeId> + '_ {
         Metric::Accuracy { .. } => None,
     });
     training.steps.iter().flat_map(|step| step.losses.iter().map(|loss| loss.node)).chain(of_metrics)
+}
+
+/// Layers that a step has no code for, whether weights behind them are trained or not.
+fn without_code(graph: &Graph) -> Vec<Diagnostic> {
+    let lacks = |op: &Op| matches!(op, Op::Recurrent(_) | Op::DeformConv2d(_) | Op::RoiAlign(_));
+    let told = |id: NodeId| {
+        graph.node(id).op().filter(|op| lacks(op))?;
+        let message = format!("{} cannot be part of a step of training yet", describe(graph, id));
+        let error =
+            Diagnostic::error("not-trainable", message).help("the model runs as it is, with weights from elsewhere");
+        Some(at_node(graph, id, error, "has no code for training"))
+    };
+    graph.order().into_iter().filter_map(told).collect()
 }
 
 fn loss_name(training: &Training, step: &TrainingStep) -> String {

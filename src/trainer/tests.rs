@@ -11,6 +11,7 @@ use crate::plan;
 use crate::recipe::{Source, Training};
 use crate::runtime::ModelOptions;
 use crate::target::Target;
+use crate::tensor::Element;
 use crate::weights;
 
 fn goldens() -> PathBuf {
@@ -97,6 +98,10 @@ fn batch(training: &Training, seed: u64, classes: usize) -> Vec<Vec<f32>> {
         let number = |e: usize| crate::random::uniform(seed, i as u32, 0, e as u64) as f32;
         match training.sources[i] {
             Source::Labels => (0..elements).map(|e| (number(e) * classes as f32).floor()).collect(),
+            // Whole numbers, where they are bytes or indices.
+            _ if training.graph.node(id).shape.element() != Element::F32 => {
+                (0..elements).map(|e| (number(e) * 40.0).floor()).collect()
+            }
             _ => (0..elements).map(|e| 3.4 * (number(e) - 0.5)).collect(),
         }
     };
@@ -123,7 +128,7 @@ fn compiled_steps_are_the_interpreters() {
     }
     // Several steps, of which later ones read what the others left; weights that are kept within bounds.
     // Repetitions take batches and rates of their own.
-    for name in ["gan", "wgan", "repeated", "rows_and_volumes"] {
+    for name in ["gan", "wgan", "repeated", "rows_and_volumes", "whole_numbers"] {
         let path = format!("tests/fixtures/training/{name}.net");
         compare_step(name, &front(&Path::new(env!("CARGO_MANIFEST_DIR")).join(path)), 2);
     }
@@ -149,7 +154,7 @@ fn compare_step(name: &str, training: &Training, classes: usize) {
             match role {
                 StepInput::Data { place, round } => {
                     let size = shape.elements();
-                    Tensor::new(shape, given[*place][round * size..][..size].to_vec())
+                    Tensor::from_values(shape, given[*place][round * size..][..size].iter().map(|&v| f64::from(v)))
                 }
                 StepInput::Noise(_) => Tensor::new(shape, first.noise(index).to_vec()),
                 StepInput::Rates => Tensor::new(shape, rates.clone()),
