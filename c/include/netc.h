@@ -239,6 +239,21 @@ void netc_model_free(struct netc_model *model);
 // No other thread frees the model meanwhile.
 const char *netc_model_name(const struct netc_model *model);
 
+// How many warnings there are of a model that was compiled here: what in the network or its weights is likely not meant, such as
+// a parameter that nothing uses. 0 of a model that was opened or came from the cache, and of what is no model. Thread-safe.
+//
+// # Safety
+// No other thread frees the model meanwhile.
+size_t netc_model_warning_count(const struct netc_model *model);
+
+// A warning: several lines that begin with its kind and show the lines of the text that it is about. It is borrowed from the
+// model; null where there is no such warning, and of what is no model. Thread-safe.
+//
+// # Safety
+// No other thread frees the model meanwhile.
+const char *netc_model_warning(const struct netc_model *model,
+                               size_t index);
+
 // How many inputs the model has; 0 of what is no model. Thread-safe.
 //
 // # Safety
@@ -303,7 +318,7 @@ enum netc_status netc_model_input_index(const struct netc_model *model,
 // As for `netc_model_input_index`.
 enum netc_status netc_model_output_index(const struct netc_model *model, const char *name, size_t *out);
 
-// How many names of classes the model has; 0 where they are not known, . Thread-safe.
+// How many names of classes the model has; 0 where they are not known, and of what is no model. Thread-safe.
 //
 // # Safety
 // No other thread frees the model meanwhile.
@@ -315,8 +330,8 @@ size_t netc_model_label_count(const struct netc_model *model);
 // No other thread frees the model meanwhile.
 const char *netc_model_label(const struct netc_model *model, size_t index);
 
-// Images that the code computes at once; 0 of a network that takes one number of images only, .
-// Thread-safe.
+// Images that the code computes at once; 0 of a network that takes one number of images only, and of
+// what is no model. Thread-safe.
 //
 // # Safety
 // No other thread frees the model meanwhile.
@@ -407,7 +422,7 @@ enum netc_status netc_model_compile_bytes(const void *bytes,
                                           struct netc_model **out);
 
 // Compiles the network of a model for inputs of other shapes, as the model was compiled else: of a model that was compiled
-// here, and of one that was opened from a file, whose texts are in it and whose weights still are where they were. The first
+// here, and of one that was opened, whose texts are in it and whose weights still are where they were. The first
 // size of an input whose images are free is the model's batch, whatever is given. The new model is a model of its own; it has
 // the cache's options of the old one. Thread-safe.
 //

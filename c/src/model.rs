@@ -5,7 +5,9 @@ use std::collections::TryReserveError;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::PathBuf;
 use std::ptr;
+use std::sync::Arc;
 
+use netc_lib::advice::{self, Interface};
 #[cfg(feature = "compile")]
 use netc_lib::{Cache, Compiler, NetworkSource};
 use netc_lib::{Element, Model, ModelOptions, ModelSize, OpenError, Port, RunError};
@@ -126,7 +128,7 @@ const NO_MODEL: &str = "the model was freed, or is none of this library's";
 /// A compiled network.
 #[allow(non_camel_case_types, reason = "C's names")]
 pub struct netc_model {
-    pub(crate) model: Model,
+    pub(crate) model: Arc<Model>,
     /// What it is compiled of for other sizes.
     #[cfg(feature = "compile")]
     pub(crate) origin: Option<Origin>,
@@ -135,6 +137,8 @@ pub struct netc_model {
     outputs: Vec<CString>,
     labels: Vec<CString>,
     name: CString,
+    /// What was found when it was compiled.
+    warnings: Vec<CString>,
 }
 
 /// Where a network comes from, how it is compiled, and where compiled models are kept.
@@ -147,14 +151,14 @@ pub(crate) struct Origin {
 }
 
 impl netc_model {
-    fn new(model: Model) -> Self {
-        let text = |text: &str| CString::new(text.replace('\0', " ")).unwrap_or_default();
-        let names = |ports: &[Port]| ports.iter().map(|port| text(port.name())).collect();
+    fn new(model: Arc<Model>) -> Self {
+        let names = |ports: &[Port]| ports.iter().map(|port| text_of(port.name())).collect();
         Self {
             inputs: names(model.inputs()),
             outputs: names(model.outputs()),
-            labels: model.about().labels.iter().map(|label| text(label)).collect(),
-            name: text(model.name()),
+            labels: model.about().labels.iter().map(|label| text_of(label)).collect(),
+            name: text_of(model.name()),
+            warnings: vec![],
             #[cfg(feature = "compile")]
             origin: None,
             model,
@@ -163,8 +167,22 @@ impl netc_model {
 
     /// A model that was compiled here.
     #[cfg(feature = "compile")]
-    pub(crate) fn of(model: Model, origin: Origin) -> Self {
-        Self { origin: Some(origin), ..Self::new(model) }
+    pub(crate) fn of(model: Model, origin: Origin, warnings: &[String]) -> Self {
+        let warnings = warnings.iter().map(|warning| text_of(warning)).collect();
+        Self { origin: Some(origin), warnings, ..Self::new(Arc::new(model)) }
+    }
+
+    /// A model that was opened; `file` is where it lies, if anywhere.
+    #[cfg_attr(not(feature = "compile"), allow(unused_variables, reason = "it is not compiled again"))]
+    fn opened(model: Model, file: Option<PathBuf>, options: ModelOptions) -> Self {
+        let made = Self::new(Arc::new(model));
+        #[cfg(feature = "compile")]
+        let source = file.map_or_else(|| NetworkSource::Open(made.model.clone()), NetworkSource::Compiled);
+        Self {
+            #[cfg(feature = "compile")]
+            origin: Some(Origin { source, compiler: Compiler::new().options(options), cache: None }),
+            ..made
+        }
     }
 
     /// The model behind a pointer of C's, whatever that is.
@@ -181,6 +199,11 @@ impl netc_model {
         // SAFETY: it was handed out by `give` and not freed, and is not freed meanwhile.
         Ok(unsafe { &*model })
     }
+}
+
+/// A text that ends in a zero.
+fn text_of(text: &str) -> CString {
+    CString::new(text.replace('\0', " ")).unwrap_or_default()
 }
 
 /// # Safety
@@ -248,7 +271,8 @@ pub(crate) unsafe fn give(out: *mut *mut netc_model, make: impl FnOnce() -> Resu
 
 pub(crate) fn of_opening(error: OpenError) -> Failure {
     let is_io = matches!(error.cause, netc_lib::Cause::Io(_));
-    Failure::new(if is_io { netc_status::NETC_IO } else { netc_status::NETC_BAD_MODEL }, error)
+    let status = if is_io { netc_status::NETC_IO } else { netc_status::NETC_BAD_MODEL };
+    Failure::new(status, advice::worded(&error.to_string(), Interface::C))
 }
 
 /// Opens a compiled model (`netc compile`).
@@ -270,16 +294,7 @@ pub unsafe extern "C" fn netc_model_open(
         let (path, options) = unsafe { (self::path("the path", path)?, netc_options::read(options)?) };
         // SAFETY: as above: the caller vouches for the file.
         let opened = unsafe { Model::open_with(&path, options) }.map_err(of_opening)?;
-        #[cfg(feature = "compile")]
-        let origin = {
-            let compiler = Compiler::new().options(options);
-            Some(Origin { source: NetworkSource::Compiled(path), compiler, cache: None })
-        };
-        Ok(netc_model {
-            #[cfg(feature = "compile")]
-            origin,
-            ..netc_model::new(opened)
-        })
+        Ok(netc_model::opened(opened, Some(path), options))
     };
     // SAFETY: by this function's own contract.
     unsafe { give(out, make) }
@@ -300,7 +315,8 @@ pub unsafe extern "C" fn netc_model_open_bytes(
         // SAFETY: by this function's own contract.
         let (bytes, options) = unsafe { (bytes_of(bytes, size)?, netc_options::read(options)?) };
         // SAFETY: as above: the caller vouches for the bytes.
-        unsafe { Model::from_bytes(bytes, options) }.map(netc_model::new).map_err(of_opening)
+        let opened = unsafe { Model::from_bytes(bytes, options) }.map_err(of_opening)?;
+        Ok(netc_model::opened(opened, None, options))
     };
     // SAFETY: by this function's own contract.
     unsafe { give(out, make) }
@@ -333,6 +349,29 @@ pub unsafe extern "C" fn netc_model_free(model: *mut netc_model) {
 pub unsafe extern "C" fn netc_model_name(model: *const netc_model) -> *const c_char {
     // SAFETY: by this function's own contract.
     unsafe { netc_model::borrow(model) }.map_or(ptr::null(), |model| model.name.as_ptr())
+}
+
+/// How many warnings there are of a model that was compiled here: what in the network or its weights is likely not meant, such as
+/// a parameter that nothing uses. 0 of a model that was opened or came from the cache, and of what is no model. Thread-safe.
+///
+/// # Safety
+/// No other thread frees the model meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_warning_count(model: *const netc_model) -> usize {
+    // SAFETY: by this function's own contract.
+    unsafe { netc_model::borrow(model) }.map_or(0, |model| model.warnings.len())
+}
+
+/// A warning: several lines that begin with its kind and show the lines of the text that it is about. It is borrowed from the
+/// model; null where there is no such warning, and of what is no model. Thread-safe.
+///
+/// # Safety
+/// No other thread frees the model meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_warning(model: *const netc_model, index: usize) -> *const c_char {
+    // SAFETY: by this function's own contract.
+    let model = unsafe { netc_model::borrow(model) };
+    model.ok().and_then(|model| model.warnings.get(index)).map_or(ptr::null(), |warning| warning.as_ptr())
 }
 
 /// How many inputs the model has; 0 of what is no model. Thread-safe.
@@ -502,7 +541,7 @@ unsafe fn tell(model: *const netc_model, size: usize, side: &Side, index: usize,
     })
 }
 
-/// How many names of classes the model has; 0 where they are not known, . Thread-safe.
+/// How many names of classes the model has; 0 where they are not known, and of what is no model. Thread-safe.
 ///
 /// # Safety
 /// No other thread frees the model meanwhile.
@@ -523,8 +562,8 @@ pub unsafe extern "C" fn netc_model_label(model: *const netc_model, index: usize
     model.ok().and_then(|model| model.labels.get(index)).map_or(ptr::null(), |label| label.as_ptr())
 }
 
-/// Images that the code computes at once; 0 of a network that takes one number of images only, .
-/// Thread-safe.
+/// Images that the code computes at once; 0 of a network that takes one number of images only, and of
+/// what is no model. Thread-safe.
 ///
 /// # Safety
 /// No other thread frees the model meanwhile.
@@ -788,5 +827,5 @@ fn of_running(error: RunError) -> Failure {
         RunError::Damaged { .. } | RunError::Changed { .. } => netc_status::NETC_BAD_MODEL,
         _ => netc_status::NETC_BAD_TENSOR,
     };
-    Failure::new(status, error)
+    Failure::new(status, advice::worded(&error.to_string(), Interface::C))
 }

@@ -69,6 +69,18 @@ static const char *const PICTURES =
     "    output mean\n"
     "}\n";
 
+/* What a file has, in memory. */
+static char *contents(const char *path, size_t *size) {
+    FILE *file = fopen(path, "rb");
+    EXPECT(file != NULL && fseek(file, 0, SEEK_END) == 0);
+    *size = (size_t)ftell(file);
+    rewind(file);
+    char *bytes = malloc(*size);
+    EXPECT(bytes != NULL && fread(bytes, 1, *size, file) == *size);
+    fclose(file);
+    return bytes;
+}
+
 /* Several sizes in one model, one that is compiled for when it is asked for, and a cache. */
 static void sizes(const char *saved) {
     static float image[6 * 3 * 12 * 16], mean[6 * 4], again[6 * 4];
@@ -117,6 +129,16 @@ static void sizes(const char *saved) {
     const netc_shape asked = {"image", wanted, 4}, unknown = {"picture", wanted, 4}, nameless = {NULL, wanted, 4};
     EXPECT(netc_model_compile_for(model, &asked, 1, &other) == NETC_OK);
     EXPECT(netc_model_run(other, &in, 1, &out, 1) == NETC_OK);
+    /* Also of bytes, which have the text. */
+    size_t size;
+    char *kept = contents(saved, &size);
+    netc_model *of_bytes = NULL, *of_bytes_for = NULL;
+    EXPECT(netc_model_open_bytes(kept, size, NULL, &of_bytes) == NETC_OK);
+    free(kept);
+    EXPECT(netc_model_compile_for(of_bytes, &asked, 1, &of_bytes_for) == NETC_OK);
+    netc_model_free(of_bytes);
+    EXPECT(netc_model_run(of_bytes_for, &in, 1, &out, 1) == NETC_OK);
+    netc_model_free(of_bytes_for);
     netc_model *none = model;
     FAILS(NETC_BAD_NETWORK, netc_model_compile_for(model, &unknown, 1, &none), "the inputs are image");
     EXPECT(none == NULL);
@@ -293,18 +315,6 @@ static void rows(void) {
     netc_model_free(model);
 }
 
-/* What a file has, in memory. */
-static char *contents(const char *path, size_t *size) {
-    FILE *file = fopen(path, "rb");
-    EXPECT(file != NULL && fseek(file, 0, SEEK_END) == 0);
-    *size = (size_t)ftell(file);
-    rewind(file);
-    char *bytes = malloc(*size);
-    EXPECT(bytes != NULL && fread(bytes, 1, *size, file) == *size);
-    fclose(file);
-    return bytes;
-}
-
 /* Networks of bytes: the same model as of the file; and bytes that are none. */
 static void bytes(void) {
     static const char *const ONNX = "tests/import/small.onnx";
@@ -354,6 +364,25 @@ static void bytes(void) {
     EXPECT(netc_model_compile_bytes(SPEC, strlen(SPEC) - 1, &options, &model) == NETC_OK);
     EXPECT(netc_model_has_random_weights(model) == 1);
     netc_model_free(model);
+    /* What is likely not meant is told, once for all sizes, and advice is in the words of C. */
+    static const char *const SPARE =
+        "netc 1\nmodel m(spare = 1) {\n    input image: f32[N, 3, 8, 8]\n    conv(4, 3)\n    output y\n}\n";
+    const size_t batches[] = {1, 2};
+    options.batches = batches;
+    options.batch_count = 2;
+    EXPECT(netc_model_compile_text(SPARE, &options, &model) == NETC_OK);
+    EXPECT(netc_model_warning_count(model) == 1 && netc_model_warning_count(NULL) == 0);
+    EXPECT(strstr(netc_model_warning(model, 0), "warning[unused-name]: nothing uses the parameter `spare`") != NULL);
+    EXPECT(strstr(netc_model_warning(model, 0), " --> <text>:2:9") != NULL);
+    EXPECT(netc_model_warning(model, 1) == NULL && netc_model_warning(NULL, 0) == NULL);
+    netc_model_free(model);
+    options.batch_count = 0;
+    const size_t four[] = {4, 3, 8, 8};
+    const netc_shape of_four = {"image", four, 4};
+    options.shapes = &of_four;
+    options.shape_count = 1;
+    FAILS(NETC_BAD_NETWORK, netc_model_compile_text(SPARE, &options, &model), "which `options.batch` sets, not 4");
+    options.shape_count = 0;
     /* Tensors beside an ONNX model are looked for in the current folder, in which they are not. */
     bytes = contents("tests/import/external.onnx", &size);
     FAILS(NETC_BAD_NETWORK, netc_model_compile_bytes(bytes, size, &options, &model), "<bytes>");
