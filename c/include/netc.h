@@ -233,7 +233,8 @@ size_t netc_model_warning_count(const struct netc_model *model);
 //
 // # Safety
 // `model` is null or a model that is not freed.
-const char *netc_model_warning(const struct netc_model *model, size_t index);
+const char *netc_model_warning(const struct netc_model *model,
+                               size_t index);
 
 // How many inputs the model has; 0 of a null pointer. Thread-safe.
 //

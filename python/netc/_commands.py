@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from . import _netc
-from ._arguments import is_path
+from ._arguments import is_path, write_arrays
 from ._netc import Model, NetcError, SpecError
 from ._warnings import warn
 
@@ -142,7 +142,7 @@ def _data(data: typing.Any) -> Iterator[str]:
     arrays = dict(data) if isinstance(data, Mapping) else {"images": data}
     with tempfile.TemporaryDirectory(prefix="netc-") as folder:
         path = pathlib.Path(folder) / "data.npz"
-        np.savez(path, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+        write_arrays(path, "data", arrays)
         yield str(path)
 
 
