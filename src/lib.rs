@@ -104,6 +104,7 @@ mod artifact;
 mod balance;
 pub mod classes;
 mod cpu;
+mod fork;
 #[cfg(feature = "images")]
 mod image;
 mod include;
@@ -142,6 +143,8 @@ pub mod journal;
 mod ops;
 #[cfg(feature = "compile")]
 mod output;
+#[cfg(feature = "compile")]
+mod parallel;
 #[cfg(feature = "compile")]
 mod passes;
 #[cfg(feature = "compile")]

@@ -174,13 +174,25 @@ fn compiled(compilers: &[Compiler], source: NetworkSource, cache: Option<Cache>)
         })
     };
     let compilers: Vec<Compiler> = compilers.iter().map(told).collect();
-    let made = match &origin.cache {
+    let made = || match &origin.cache {
         Some(cache) => origin.source.compile_cached(&compilers, cache),
         None => origin.source.compile_sizes(&compilers),
     };
-    let model = made.map_err(|error| of_compiling(&error))?;
+    let model = with_stack(made)?.map_err(|error| of_compiling(&error))?;
     let warnings = std::mem::take(&mut *warnings.lock().unwrap_or_else(PoisonError::into_inner));
     Ok(netc_model::of(model, origin, &warnings))
+}
+
+/// Does it on a thread that has as much stack as compiling may take: the caller's may have little (musl gives threads 128 KiB).
+fn with_stack<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R> {
+    const STACK: usize = 8 << 20;
+    let thread = std::thread::Builder::new().name("netc-compile".into()).stack_size(STACK);
+    std::thread::scope(|scope| {
+        let started = thread.spawn_scoped(scope, work);
+        let started = started
+            .map_err(|error| Failure::new(netc_status::NETC_OUT_OF_MEMORY, format!("no thread to compile: {error}")))?;
+        started.join().or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Columns of texts.
@@ -267,7 +279,7 @@ pub unsafe extern "C" fn netc_model_compile_bytes(
 /// the cache's options of the old one. Thread-safe.
 ///
 /// # Safety
-/// `model` is a model that is not freed; `shapes` leads to so many shapes, of which names end in zeros and sizes are as many as
+/// No other thread frees the model meanwhile; `shapes` leads to so many shapes, of which names end in zeros and sizes are as many as
 /// the rank says; `out` leads to a place for a model.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_compile_for(
@@ -299,7 +311,7 @@ pub unsafe extern "C" fn netc_model_compile_for(
 /// Writes the compiled file, which appears when it is whole. Thread-safe.
 ///
 /// # Safety
-/// `model` is a model that is not freed, `path` a text that ends in a zero.
+/// No other thread frees the model meanwhile, `path` a text that ends in a zero.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_save(model: *const netc_model, path: *const c_char) -> netc_status {
     call(|| {
