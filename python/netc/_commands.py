@@ -59,10 +59,11 @@ def _run(arguments: Sequence[str], told: Callable[[_Json], None] | None = None) 
 
     def take(found: _Json) -> None:
         if found.keys() >= {"severity", "rendered"}:
+            found = _worded(found)
             if found["severity"] == "error":
-                mistakes.append(_worded(found))
+                mistakes.append(found)
             else:
-                warn(_worded(found)["rendered"].strip(), _worded(found))
+                warn(found["rendered"].strip(), found)
             return
         results.append(found)
         if told is not None:
