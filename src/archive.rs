@@ -5,6 +5,7 @@ use std::io::{Cursor, Read};
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::parallel;
 use flate2::Crc;
 use rayon::prelude::*;
 use zip::read::{ArchiveOffset, Config};
@@ -130,5 +131,5 @@ fn crc_of(bytes: &[u8]) -> u32 {
         first.combine(&second);
         first
     };
-    bytes.par_chunks(PART).map(of_part).reduce(Crc::new, joined).sum()
+    parallel::shared(|| bytes.par_chunks(PART).map(of_part).reduce(Crc::new, joined).sum())
 }

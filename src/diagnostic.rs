@@ -148,8 +148,22 @@ impl Diagnostic {
         Self::new(Severity::Warning, code, message)
     }
 
+    /// Something that the user should know though nothing is wrong.
+    pub fn notice(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(Severity::Note, code, message)
+    }
+
     fn new(severity: Severity, code: &'static str, message: impl Into<String>) -> Self {
         Self { severity, code, message: message.into(), labels: vec![], notes: vec![], help: vec![] }
+    }
+
+    /// With message, notes and help as `word` has them.
+    pub fn worded(mut self, word: impl Fn(&str) -> String) -> Self {
+        self.message = word(&self.message);
+        for text in self.notes.iter_mut().chain(&mut self.help) {
+            *text = word(text);
+        }
+        self
     }
 
     pub fn primary(mut self, span: Span, text: impl Into<String>) -> Self {

@@ -21,7 +21,7 @@
 //! [`Value`](enum.Value.html), its [`Phase`](enum.Phase.html) is training or inference, passes are a
 //! [`Selection`](struct.Selection.html), and what the plan may do are [`PlanOptions`](struct.PlanOptions.html). Its stages can
 //! also be called one by one: each takes a [`Network`](struct.Network.html), which holds the graph, its weights and what the stages said of them. All
-//! fail with an [`Error`](enum.Error.html).
+//! fail with an [`Error`](enum.Error.html). What is likely not meant though it compiles is a [`Warning`](struct.Warning.html).
 //!
 //! ```
 //! # #[cfg(not(feature = "compile"))] fn main() {}
@@ -99,10 +99,12 @@
     allow(dead_code, unused_imports, unreachable_pub, reason = "builds for a library lack who uses them")
 )]
 
+pub mod advice;
 mod artifact;
 mod balance;
 pub mod classes;
 mod cpu;
+mod fork;
 #[cfg(feature = "images")]
 mod image;
 mod include;
@@ -142,6 +144,8 @@ mod ops;
 #[cfg(feature = "compile")]
 mod output;
 #[cfg(feature = "compile")]
+mod parallel;
+#[cfg(feature = "compile")]
 mod passes;
 #[cfg(feature = "compile")]
 mod plan;
@@ -178,7 +182,7 @@ pub use artifact::{Cause, Images, OpenError, Port, StepRecord};
 #[cfg(feature = "compile")]
 pub use driver::{
     BlockChoice, Cache, Compiler, Error, ModelFile, ModelsBySize, Network, NetworkSource, ObjectForm, ObjectOptions,
-    Part, SizesError,
+    Part, SizesError, Warning,
 };
 #[cfg(feature = "images")]
 pub use image::{ImageError, Picture};
@@ -195,3 +199,5 @@ pub use runtime::{Model, ModelOptions, ModelSize, RunError};
 #[cfg(feature = "compile")]
 pub use target::Target;
 pub use tensor::{Element, Rows, Shape, Tensor, TensorError};
+#[cfg(feature = "compile")]
+pub use weights::rename::RenameError;

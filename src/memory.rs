@@ -7,6 +7,30 @@ pub(crate) fn default_memory() -> u64 {
     available().map_or(u64::MAX, |bytes| bytes / 4 * 3)
 }
 
+/// Bytes of addresses that this process may still take, where a limit was set (`ulimit -v`). Beyond it, allocations fail
+/// although there is memory.
+#[cfg(target_os = "linux")]
+pub(crate) fn address_space() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let most = address_limit(&limits)?;
+    // In pages of 4 kB, as everywhere on x86-64.
+    let taken = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = taken.split_whitespace().next()?.parse().ok()?;
+    Some(most.saturating_sub(pages.saturating_mul(4096)))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn address_space() -> Option<u64> {
+    None
+}
+
+/// `Max address space         2048000              2048000              bytes` of `/proc/self/limits`.
+#[cfg(target_os = "linux")]
+fn address_limit(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// Bytes in the unit that keeps the number short.
 pub(crate) fn size(bytes: u64) -> String {
     match bytes {
@@ -17,14 +41,14 @@ pub(crate) fn size(bytes: u64) -> String {
     }
 }
 
-/// The machine's memory, or what the process's group may have of it.
+/// The machine's memory, or what the process's group or the process may have of it.
 #[cfg(target_os = "linux")]
 fn available() -> Option<u64> {
     let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     // Without a limit there is a word or a number beyond all memory.
     let group = group.iter().find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok());
-    machine.into_iter().chain(group).min()
+    machine.into_iter().chain(group).chain(address_space()).min()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -47,6 +71,9 @@ mod tests {
     fn memory_is_that_of_the_machine() {
         assert_eq!(total("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
         assert_eq!(total("nothing"), None);
+        let limits = "Limit  Soft Limit\nMax address space         2048000              unlimited            bytes\n";
+        assert_eq!(address_limit(limits), Some(2_048_000));
+        assert_eq!(address_limit("Max address space         unlimited            unlimited            bytes\n"), None);
         let bytes = available().unwrap();
         assert!((1 << 20..1 << 50).contains(&bytes), "{bytes}");
     }

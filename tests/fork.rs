@@ -9,6 +9,7 @@
 mod tiny;
 
 use netc::internals::runtime::{Model, ModelOptions};
+use netc::{Compiler, NetworkSource};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -77,6 +78,26 @@ fn a_copy_runs_what_was_opened_before() {
         });
         in_a_copy(|| drop(model));
     }
+}
+
+/// Threads that share the compiler's work are not those of the process before, which the copy has not.
+#[test]
+fn a_copy_compiles_after_the_process_has_compiled() {
+    const TEXT: &str = "netc 1\nmodel m { input x: f32[N, 3, 8, 8] conv(4, 3) relu flatten linear(5) output y }";
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(|e| e.into_inner());
+    let compiled = || {
+        let model = NetworkSource::Text { name: "m.net".into(), text: TEXT.into() }.compile(&Compiler::new()).unwrap();
+        let mut y = vec![0.0; 5];
+        model.run(&[&[0.5; 3 * 64]], &mut [&mut y]).unwrap();
+        y
+    };
+    let before = compiled();
+    in_a_copy(|| {
+        assert_eq!(compiled(), before);
+        in_a_copy(|| assert_eq!(compiled(), before));
+        assert_eq!(compiled(), before);
+    });
+    assert_eq!(compiled(), before);
 }
 
 #[test]

@@ -209,34 +209,50 @@ enum netc_status netc_model_open_bytes(const void *bytes,
                                        const struct netc_options *options,
                                        struct netc_model **out);
 
-// Frees a model; null is nothing. No run of it may go on, and nothing that was borrowed from it is used any more.
+// Frees a model; null is nothing. No run of it may go on, and nothing that was borrowed from it is used any more. Freeing it
+// again does nothing but to leave a text for `netc_last_error`. Thread-safe.
 //
 // # Safety
-// `model` is null or a model that is not freed.
+// No other thread uses the model.
 void netc_model_free(struct netc_model *model);
 
-// The network's name, borrowed from the model; null of a null pointer. Thread-safe.
+// The network's name, borrowed from the model; null of what is no model. Thread-safe.
 //
 // # Safety
-// `model` is null or a model that is not freed.
+// No other thread frees the model meanwhile.
 const char *netc_model_name(const struct netc_model *model);
 
-// How many inputs the model has; 0 of a null pointer. Thread-safe.
+// How many warnings there are of a model that was compiled here: what in the network or its weights is likely not meant, such as
+// a parameter that nothing uses. 0 of a model that was opened or came from the cache, and of what is no model. Thread-safe.
 //
 // # Safety
-// `model` is null or a model that is not freed.
+// No other thread frees the model meanwhile.
+size_t netc_model_warning_count(const struct netc_model *model);
+
+// A warning: several lines that begin with its kind and show the lines of the text that it is about. It is borrowed from the
+// model; null where there is no such warning, and of what is no model. Thread-safe.
+//
+// # Safety
+// No other thread frees the model meanwhile.
+const char *netc_model_warning(const struct netc_model *model,
+                               size_t index);
+
+// How many inputs the model has; 0 of what is no model. Thread-safe.
+//
+// # Safety
+// No other thread frees the model meanwhile.
 size_t netc_model_input_count(const struct netc_model *model);
 
-// How many outputs the model has; 0 of a null pointer. Thread-safe.
+// How many outputs the model has; 0 of what is no model. Thread-safe.
 //
 // # Safety
-// `model` is null or a model that is not freed.
+// No other thread frees the model meanwhile.
 size_t netc_model_output_count(const struct netc_model *model);
 
 // Tells of an input, of the first size that the model is compiled for. Thread-safe.
 //
 // # Safety
-// `model` is null or a model that is not freed, `out` is null or leads to a place for a port.
+// No other thread frees the model meanwhile, `out` is null or leads to a place for a port.
 enum netc_status netc_model_input(const struct netc_model *model, size_t index, struct netc_port *out);
 
 // Tells of an output, of the first size that the model is compiled for. Thread-safe.
@@ -245,11 +261,11 @@ enum netc_status netc_model_input(const struct netc_model *model, size_t index, 
 // As for `netc_model_input`.
 enum netc_status netc_model_output(const struct netc_model *model, size_t index, struct netc_port *out);
 
-// How many sizes the model is compiled for (`netc compile --shapes`); 0 of a null pointer. Sizes that differ in the number of
+// How many sizes the model is compiled for (`netc compile --shapes`); 0 of what is no model. Sizes that differ in the number of
 // images alone are one. `netc_model_input` and `netc_model_output` tell of the first. Thread-safe.
 //
 // # Safety
-// `model` is null or a model that is not freed.
+// No other thread frees the model meanwhile.
 size_t netc_model_size_count(const struct netc_model *model);
 
 // Tells of an input of one of the sizes. Thread-safe.
@@ -273,7 +289,7 @@ enum netc_status netc_model_size_output(const struct netc_model *model,
 // Which input has this name: `*out` is its place among the inputs. Thread-safe.
 //
 // # Safety
-// `model` is null or a model that is not freed, `name` is null or a text that ends in a zero, `out` is null or leads to a place
+// No other thread frees the model meanwhile, `name` is null or a text that ends in a zero, `out` is null or leads to a place
 // for a number.
 enum netc_status netc_model_input_index(const struct netc_model *model,
                                         const char *name,
@@ -285,35 +301,35 @@ enum netc_status netc_model_input_index(const struct netc_model *model,
 // As for `netc_model_input_index`.
 enum netc_status netc_model_output_index(const struct netc_model *model, const char *name, size_t *out);
 
-// How many names of classes the model has; 0 where they are not known, and of a null pointer. Thread-safe.
+// How many names of classes the model has; 0 where they are not known, and of what is no model. Thread-safe.
 //
 // # Safety
-// `model` is null or a model that is not freed.
+// No other thread frees the model meanwhile.
 size_t netc_model_label_count(const struct netc_model *model);
 
 // The name of a class, UTF-8, borrowed from the model; null where there is none. Thread-safe.
 //
 // # Safety
-// `model` is null or a model that is not freed.
+// No other thread frees the model meanwhile.
 const char *netc_model_label(const struct netc_model *model, size_t index);
 
-// Images that the code computes at once; 0 of a network that takes one number of images only, and of a null pointer.
-// Thread-safe.
+// Images that the code computes at once; 0 of a network that takes one number of images only, and of
+// what is no model. Thread-safe.
 //
 // # Safety
-// `model` is null or a model that is not freed.
+// No other thread frees the model meanwhile.
 size_t netc_model_batch(const struct netc_model *model);
 
-// Threads that a run has, the caller's among them; 0 of a null pointer. Thread-safe.
+// Threads that a run has, the caller's among them; 0 of what is no model. Thread-safe.
 //
 // # Safety
-// `model` is null or a model that is not freed.
+// No other thread frees the model meanwhile.
 size_t netc_model_threads(const struct netc_model *model);
 
 // 1 where the model's weights are random, since neither its options nor a file beside the network gave any; else 0. Thread-safe.
 //
 // # Safety
-// `model` is null or a model that is not freed.
+// No other thread frees the model meanwhile.
 uint32_t netc_model_has_random_weights(const struct netc_model *model);
 
 // Runs the model: one tensor for each input and output, in their order, of their elements and sizes. The first size may be
@@ -325,7 +341,7 @@ uint32_t netc_model_has_random_weights(const struct netc_model *model);
 // threads to help.
 //
 // # Safety
-// `model` is a model that is not freed; `inputs` and `outputs` lead to so many tensors, whose sizes are there and whose data
+// No other thread frees the model meanwhile; `inputs` and `outputs` lead to so many tensors, whose sizes are there and whose data
 // are as many numbers as the sizes say; nobody writes to inputs meanwhile, and outputs lie apart from all else.
 enum netc_status netc_model_run(const struct netc_model *model,
                                 const struct netc_tensor *inputs,
@@ -338,7 +354,7 @@ enum netc_status netc_model_run(const struct netc_model *model,
 // of the first axis exist. `outputs` are those of the run. Thread-safe.
 //
 // # Safety
-// `model` is null or a model that is not freed; `outputs` lead to so many tensors as `netc_model_run` has written them, `out`
+// No other thread frees the model meanwhile; `outputs` lead to so many tensors as `netc_model_run` has written them, `out`
 // is null or leads to a place for rows.
 enum netc_status netc_model_output_rows(const struct netc_model *model,
                                         size_t index,
@@ -374,12 +390,12 @@ enum netc_status netc_model_compile_bytes(const void *bytes,
                                           struct netc_model **out);
 
 // Compiles the network of a model for inputs of other shapes, as the model was compiled else: of a model that was compiled
-// here, and of one that was opened from a file, whose texts are in it and whose weights still are where they were. The first
+// here, and of one that was opened, whose texts are in it and whose weights still are where they were. The first
 // size of an input whose images are free is the model's batch, whatever is given. The new model is a model of its own; it has
 // the cache's options of the old one. Thread-safe.
 //
 // # Safety
-// `model` is a model that is not freed; `shapes` leads to so many shapes, of which names end in zeros and sizes are as many as
+// No other thread frees the model meanwhile; `shapes` leads to so many shapes, of which names end in zeros and sizes are as many as
 // the rank says; `out` leads to a place for a model.
 enum netc_status netc_model_compile_for(const struct netc_model *model,
                                         const struct netc_shape *shapes,
@@ -389,7 +405,7 @@ enum netc_status netc_model_compile_for(const struct netc_model *model,
 // Writes the compiled file, which appears when it is whole. Thread-safe.
 //
 // # Safety
-// `model` is a model that is not freed, `path` a text that ends in a zero.
+// No other thread frees the model meanwhile, `path` a text that ends in a zero.
 enum netc_status netc_model_save(const struct netc_model *model, const char *path);
 
 #ifdef __cplusplus

@@ -3,7 +3,9 @@
 use std::ffi::{c_char, c_void};
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use netc_lib::advice::Interface;
 use netc_lib::{Cache, Compiler, Error, NetworkSource};
 
 use crate::error::{Failure, Result, call, netc_status};
@@ -158,13 +160,43 @@ unsafe fn compilers(options: *const netc_compile_options) -> Result<(Vec<Compile
 }
 
 fn compiled(compilers: &[Compiler], source: NetworkSource, cache: Option<Cache>) -> Result<netc_model> {
-    let made = match &cache {
-        Some(cache) => source.compile_cached(compilers, cache),
-        None => source.compile_sizes(compilers),
+    let origin = Origin { source, compiler: compilers[0].clone(), cache };
+    let warnings = Arc::new(Mutex::new(vec![]));
+    let told = |compiler: &Compiler| {
+        let warnings = warnings.clone();
+        compiler.clone().on_warning(move |warning| {
+            let text = netc_lib::render::warning_text(warning, Interface::C, false, WIDTH);
+            let mut warnings = warnings.lock().unwrap_or_else(PoisonError::into_inner);
+            // Programs for several sizes have the same ones.
+            if !warnings.contains(&text) {
+                warnings.push(text);
+            }
+        })
     };
-    let model = made.map_err(|error| of_compiling(&error))?;
-    Ok(netc_model::of(model, Origin { source, compiler: compilers[0].clone(), cache }))
+    let compilers: Vec<Compiler> = compilers.iter().map(told).collect();
+    let made = || match &origin.cache {
+        Some(cache) => origin.source.compile_cached(&compilers, cache),
+        None => origin.source.compile_sizes(&compilers),
+    };
+    let model = with_stack(made)?.map_err(|error| of_compiling(&error))?;
+    let warnings = std::mem::take(&mut *warnings.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(netc_model::of(model, origin, &warnings))
 }
+
+/// Does it on a thread that has as much stack as compiling may take: the caller's may have little (musl gives threads 128 KiB).
+fn with_stack<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R> {
+    const STACK: usize = 8 << 20;
+    let thread = std::thread::Builder::new().name("netc-compile".into()).stack_size(STACK);
+    std::thread::scope(|scope| {
+        let started = thread.spawn_scoped(scope, work);
+        let started = started
+            .map_err(|error| Failure::new(netc_status::NETC_OUT_OF_MEMORY, format!("no thread to compile: {error}")))?;
+        started.join().or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Columns of texts.
+const WIDTH: usize = 100;
 
 fn of_compiling(error: &Error) -> Failure {
     let status = match &error {
@@ -178,7 +210,7 @@ fn of_compiling(error: &Error) -> Failure {
         Error::Open(_) | Error::Portable { .. } | Error::Run(_) => netc_status::NETC_BAD_MODEL,
         _ => netc_status::NETC_BAD_NETWORK,
     };
-    Failure::new(status, netc_lib::render::error_text(error, false, 100))
+    Failure::new(status, netc_lib::render::error_text(error, Interface::C, false, WIDTH))
 }
 
 /// Compiles a network for this CPU: a text (.net), an ONNX model (.onnx) or a portable model. `options` may be null. On
@@ -242,12 +274,12 @@ pub unsafe extern "C" fn netc_model_compile_bytes(
 }
 
 /// Compiles the network of a model for inputs of other shapes, as the model was compiled else: of a model that was compiled
-/// here, and of one that was opened from a file, whose texts are in it and whose weights still are where they were. The first
+/// here, and of one that was opened, whose texts are in it and whose weights still are where they were. The first
 /// size of an input whose images are free is the model's batch, whatever is given. The new model is a model of its own; it has
 /// the cache's options of the old one. Thread-safe.
 ///
 /// # Safety
-/// `model` is a model that is not freed; `shapes` leads to so many shapes, of which names end in zeros and sizes are as many as
+/// No other thread frees the model meanwhile; `shapes` leads to so many shapes, of which names end in zeros and sizes are as many as
 /// the rank says; `out` leads to a place for a model.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_compile_for(
@@ -279,7 +311,7 @@ pub unsafe extern "C" fn netc_model_compile_for(
 /// Writes the compiled file, which appears when it is whole. Thread-safe.
 ///
 /// # Safety
-/// `model` is a model that is not freed, `path` a text that ends in a zero.
+/// No other thread frees the model meanwhile, `path` a text that ends in a zero.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_save(model: *const netc_model, path: *const c_char) -> netc_status {
     call(|| {

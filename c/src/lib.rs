@@ -8,6 +8,7 @@
 #![allow(unsafe_code)] // It is C that calls: every pointer is the caller's word.
 
 mod error;
+mod handles;
 mod model;
 
 #[cfg(feature = "compile")]

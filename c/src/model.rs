@@ -5,12 +5,15 @@ use std::collections::TryReserveError;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::PathBuf;
 use std::ptr;
+use std::sync::Arc;
 
+use netc_lib::advice::{self, Interface};
 #[cfg(feature = "compile")]
 use netc_lib::{Cache, Compiler, NetworkSource};
 use netc_lib::{Element, Model, ModelOptions, ModelSize, OpenError, Port, RunError};
 
 use crate::error::{Failure, Result, call, netc_status};
+use crate::handles;
 
 /// The type of a tensor's numbers: one of the constants below. A number, since C may put any into its enumerations.
 #[allow(non_camel_case_types, reason = "C's names")]
@@ -119,10 +122,13 @@ pub struct netc_tensor {
     pub element: netc_element,
 }
 
+/// Of a pointer that is no model.
+const NO_MODEL: &str = "the model was freed, or is none of this library's";
+
 /// A compiled network.
 #[allow(non_camel_case_types, reason = "C's names")]
 pub struct netc_model {
-    pub(crate) model: Model,
+    pub(crate) model: Arc<Model>,
     /// What it is compiled of for other sizes.
     #[cfg(feature = "compile")]
     pub(crate) origin: Option<Origin>,
@@ -131,6 +137,8 @@ pub struct netc_model {
     outputs: Vec<CString>,
     labels: Vec<CString>,
     name: CString,
+    /// What was found when it was compiled.
+    warnings: Vec<CString>,
 }
 
 /// Where a network comes from, how it is compiled, and where compiled models are kept.
@@ -143,14 +151,14 @@ pub(crate) struct Origin {
 }
 
 impl netc_model {
-    fn new(model: Model) -> Self {
-        let text = |text: &str| CString::new(text.replace('\0', " ")).unwrap_or_default();
-        let names = |ports: &[Port]| ports.iter().map(|port| text(port.name())).collect();
+    fn new(model: Arc<Model>) -> Self {
+        let names = |ports: &[Port]| ports.iter().map(|port| text_of(port.name())).collect();
         Self {
             inputs: names(model.inputs()),
             outputs: names(model.outputs()),
-            labels: model.about().labels.iter().map(|label| text(label)).collect(),
-            name: text(model.name()),
+            labels: model.about().labels.iter().map(|label| text_of(label)).collect(),
+            name: text_of(model.name()),
+            warnings: vec![],
             #[cfg(feature = "compile")]
             origin: None,
             model,
@@ -159,16 +167,43 @@ impl netc_model {
 
     /// A model that was compiled here.
     #[cfg(feature = "compile")]
-    pub(crate) fn of(model: Model, origin: Origin) -> Self {
-        Self { origin: Some(origin), ..Self::new(model) }
+    pub(crate) fn of(model: Model, origin: Origin, warnings: &[String]) -> Self {
+        let warnings = warnings.iter().map(|warning| text_of(warning)).collect();
+        Self { origin: Some(origin), warnings, ..Self::new(Arc::new(model)) }
     }
 
-    /// # Safety
-    /// The pointer is null or a model that is not freed.
-    pub(crate) unsafe fn borrow<'m>(model: *const netc_model) -> Result<&'m netc_model> {
-        // SAFETY: by this function's own contract.
-        unsafe { model.as_ref() }.ok_or_else(|| Failure::invalid("the model is a null pointer"))
+    /// A model that was opened; `file` is where it lies, if anywhere.
+    #[cfg_attr(not(feature = "compile"), allow(unused_variables, reason = "it is not compiled again"))]
+    fn opened(model: Model, file: Option<PathBuf>, options: ModelOptions) -> Self {
+        let made = Self::new(Arc::new(model));
+        #[cfg(feature = "compile")]
+        let source = file.map_or_else(|| NetworkSource::Open(made.model.clone()), NetworkSource::Compiled);
+        Self {
+            #[cfg(feature = "compile")]
+            origin: Some(Origin { source, compiler: Compiler::new().options(options), cache: None }),
+            ..made
+        }
     }
+
+    /// The model behind a pointer of C's, whatever that is.
+    ///
+    /// # Safety
+    /// Nobody frees the model meanwhile.
+    pub(crate) unsafe fn borrow<'m>(model: *const netc_model) -> Result<&'m netc_model> {
+        if model.is_null() {
+            return Err(Failure::invalid("the model is a null pointer"));
+        }
+        if !handles::contains(model) {
+            return Err(Failure::invalid(NO_MODEL));
+        }
+        // SAFETY: it was handed out by `give` and not freed, and is not freed meanwhile.
+        Ok(unsafe { &*model })
+    }
+}
+
+/// A text that ends in a zero.
+fn text_of(text: &str) -> CString {
+    CString::new(text.replace('\0', " ")).unwrap_or_default()
 }
 
 /// # Safety
@@ -225,14 +260,19 @@ pub(crate) unsafe fn give(out: *mut *mut netc_model, make: impl FnOnce() -> Resu
         // SAFETY: by this function's own contract.
         let out = unsafe { out.as_mut() }.ok_or_else(|| Failure::invalid("there is no place for the model"))?;
         *out = ptr::null_mut();
-        *out = Box::into_raw(Box::new(make()?));
+        let model = Box::new(make()?);
+        if !handles::insert(&raw const *model) {
+            return Err(Failure::new(netc_status::NETC_OUT_OF_MEMORY, "there are too many models"));
+        }
+        *out = Box::into_raw(model);
         Ok(())
     })
 }
 
 pub(crate) fn of_opening(error: OpenError) -> Failure {
     let is_io = matches!(error.cause, netc_lib::Cause::Io(_));
-    Failure::new(if is_io { netc_status::NETC_IO } else { netc_status::NETC_BAD_MODEL }, error)
+    let status = if is_io { netc_status::NETC_IO } else { netc_status::NETC_BAD_MODEL };
+    Failure::new(status, advice::worded(&error.to_string(), Interface::C))
 }
 
 /// Opens a compiled model (`netc compile`).
@@ -254,16 +294,7 @@ pub unsafe extern "C" fn netc_model_open(
         let (path, options) = unsafe { (self::path("the path", path)?, netc_options::read(options)?) };
         // SAFETY: as above: the caller vouches for the file.
         let opened = unsafe { Model::open_with(&path, options) }.map_err(of_opening)?;
-        #[cfg(feature = "compile")]
-        let origin = {
-            let compiler = Compiler::new().options(options);
-            Some(Origin { source: NetworkSource::Compiled(path), compiler, cache: None })
-        };
-        Ok(netc_model {
-            #[cfg(feature = "compile")]
-            origin,
-            ..netc_model::new(opened)
-        })
+        Ok(netc_model::opened(opened, Some(path), options))
     };
     // SAFETY: by this function's own contract.
     unsafe { give(out, make) }
@@ -284,52 +315,79 @@ pub unsafe extern "C" fn netc_model_open_bytes(
         // SAFETY: by this function's own contract.
         let (bytes, options) = unsafe { (bytes_of(bytes, size)?, netc_options::read(options)?) };
         // SAFETY: as above: the caller vouches for the bytes.
-        unsafe { Model::from_bytes(bytes, options) }.map(netc_model::new).map_err(of_opening)
+        let opened = unsafe { Model::from_bytes(bytes, options) }.map_err(of_opening)?;
+        Ok(netc_model::opened(opened, None, options))
     };
     // SAFETY: by this function's own contract.
     unsafe { give(out, make) }
 }
 
-/// Frees a model; null is nothing. No run of it may go on, and nothing that was borrowed from it is used any more.
+/// Frees a model; null is nothing. No run of it may go on, and nothing that was borrowed from it is used any more. Freeing it
+/// again does nothing but to leave a text for `netc_last_error`. Thread-safe.
 ///
 /// # Safety
-/// `model` is null or a model that is not freed.
+/// No other thread uses the model.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_free(model: *mut netc_model) {
     if !model.is_null() {
-        // SAFETY: by this function's own contract it came from `Box::into_raw`, once.
-        let model = unsafe { Box::from_raw(model) };
         call(|| {
-            drop(model);
+            if !handles::remove(model) {
+                return Err(Failure::invalid(NO_MODEL));
+            }
+            // SAFETY: it was handed out by `give`, and the table had it once.
+            drop(unsafe { Box::from_raw(model) });
             Ok(())
         });
     }
 }
 
-/// The network's name, borrowed from the model; null of a null pointer. Thread-safe.
+/// The network's name, borrowed from the model; null of what is no model. Thread-safe.
 ///
 /// # Safety
-/// `model` is null or a model that is not freed.
+/// No other thread frees the model meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_name(model: *const netc_model) -> *const c_char {
     // SAFETY: by this function's own contract.
     unsafe { netc_model::borrow(model) }.map_or(ptr::null(), |model| model.name.as_ptr())
 }
 
-/// How many inputs the model has; 0 of a null pointer. Thread-safe.
+/// How many warnings there are of a model that was compiled here: what in the network or its weights is likely not meant, such as
+/// a parameter that nothing uses. 0 of a model that was opened or came from the cache, and of what is no model. Thread-safe.
 ///
 /// # Safety
-/// `model` is null or a model that is not freed.
+/// No other thread frees the model meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_warning_count(model: *const netc_model) -> usize {
+    // SAFETY: by this function's own contract.
+    unsafe { netc_model::borrow(model) }.map_or(0, |model| model.warnings.len())
+}
+
+/// A warning: several lines that begin with its kind and show the lines of the text that it is about. It is borrowed from the
+/// model; null where there is no such warning, and of what is no model. Thread-safe.
+///
+/// # Safety
+/// No other thread frees the model meanwhile.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn netc_model_warning(model: *const netc_model, index: usize) -> *const c_char {
+    // SAFETY: by this function's own contract.
+    let model = unsafe { netc_model::borrow(model) };
+    model.ok().and_then(|model| model.warnings.get(index)).map_or(ptr::null(), |warning| warning.as_ptr())
+}
+
+/// How many inputs the model has; 0 of what is no model. Thread-safe.
+///
+/// # Safety
+/// No other thread frees the model meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_input_count(model: *const netc_model) -> usize {
     // SAFETY: by this function's own contract.
     unsafe { netc_model::borrow(model) }.map_or(0, |model| model.inputs.len())
 }
 
-/// How many outputs the model has; 0 of a null pointer. Thread-safe.
+/// How many outputs the model has; 0 of what is no model. Thread-safe.
 ///
 /// # Safety
-/// `model` is null or a model that is not freed.
+/// No other thread frees the model meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_output_count(model: *const netc_model) -> usize {
     // SAFETY: by this function's own contract.
@@ -339,7 +397,7 @@ pub unsafe extern "C" fn netc_model_output_count(model: *const netc_model) -> us
 /// Tells of an input, of the first size that the model is compiled for. Thread-safe.
 ///
 /// # Safety
-/// `model` is null or a model that is not freed, `out` is null or leads to a place for a port.
+/// No other thread frees the model meanwhile, `out` is null or leads to a place for a port.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_input(model: *const netc_model, index: usize, out: *mut netc_port) -> netc_status {
     // SAFETY: by this function's own contract.
@@ -356,11 +414,11 @@ pub unsafe extern "C" fn netc_model_output(model: *const netc_model, index: usiz
     unsafe { tell(model, 0, &OUTPUT, index, out) }
 }
 
-/// How many sizes the model is compiled for (`netc compile --shapes`); 0 of a null pointer. Sizes that differ in the number of
+/// How many sizes the model is compiled for (`netc compile --shapes`); 0 of what is no model. Sizes that differ in the number of
 /// images alone are one. `netc_model_input` and `netc_model_output` tell of the first. Thread-safe.
 ///
 /// # Safety
-/// `model` is null or a model that is not freed.
+/// No other thread frees the model meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_size_count(model: *const netc_model) -> usize {
     // SAFETY: by this function's own contract.
@@ -400,7 +458,7 @@ pub unsafe extern "C" fn netc_model_size_output(
 /// Which input has this name: `*out` is its place among the inputs. Thread-safe.
 ///
 /// # Safety
-/// `model` is null or a model that is not freed, `name` is null or a text that ends in a zero, `out` is null or leads to a place
+/// No other thread frees the model meanwhile, `name` is null or a text that ends in a zero, `out` is null or leads to a place
 /// for a number.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_input_index(
@@ -457,7 +515,7 @@ const OUTPUT: Side = Side { what: "output", names: |model| &model.outputs, ports
 /// Tells of a port of one of a model's sizes.
 ///
 /// # Safety
-/// `model` is null or a model that is not freed, `out` is null or leads to a place for a port.
+/// No other thread frees the model meanwhile, `out` is null or leads to a place for a port.
 unsafe fn tell(model: *const netc_model, size: usize, side: &Side, index: usize, out: *mut netc_port) -> netc_status {
     call(|| {
         // SAFETY: by this function's own contract.
@@ -483,10 +541,10 @@ unsafe fn tell(model: *const netc_model, size: usize, side: &Side, index: usize,
     })
 }
 
-/// How many names of classes the model has; 0 where they are not known, and of a null pointer. Thread-safe.
+/// How many names of classes the model has; 0 where they are not known, and of what is no model. Thread-safe.
 ///
 /// # Safety
-/// `model` is null or a model that is not freed.
+/// No other thread frees the model meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_label_count(model: *const netc_model) -> usize {
     // SAFETY: by this function's own contract.
@@ -496,7 +554,7 @@ pub unsafe extern "C" fn netc_model_label_count(model: *const netc_model) -> usi
 /// The name of a class, UTF-8, borrowed from the model; null where there is none. Thread-safe.
 ///
 /// # Safety
-/// `model` is null or a model that is not freed.
+/// No other thread frees the model meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_label(model: *const netc_model, index: usize) -> *const c_char {
     // SAFETY: by this function's own contract.
@@ -504,21 +562,21 @@ pub unsafe extern "C" fn netc_model_label(model: *const netc_model, index: usize
     model.ok().and_then(|model| model.labels.get(index)).map_or(ptr::null(), |label| label.as_ptr())
 }
 
-/// Images that the code computes at once; 0 of a network that takes one number of images only, and of a null pointer.
-/// Thread-safe.
+/// Images that the code computes at once; 0 of a network that takes one number of images only, and of
+/// what is no model. Thread-safe.
 ///
 /// # Safety
-/// `model` is null or a model that is not freed.
+/// No other thread frees the model meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_batch(model: *const netc_model) -> usize {
     // SAFETY: by this function's own contract.
     unsafe { netc_model::borrow(model) }.ok().and_then(|model| model.model.batched()).unwrap_or(0)
 }
 
-/// Threads that a run has, the caller's among them; 0 of a null pointer. Thread-safe.
+/// Threads that a run has, the caller's among them; 0 of what is no model. Thread-safe.
 ///
 /// # Safety
-/// `model` is null or a model that is not freed.
+/// No other thread frees the model meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_threads(model: *const netc_model) -> usize {
     // SAFETY: by this function's own contract.
@@ -528,7 +586,7 @@ pub unsafe extern "C" fn netc_model_threads(model: *const netc_model) -> usize {
 /// 1 where the model's weights are random, since neither its options nor a file beside the network gave any; else 0. Thread-safe.
 ///
 /// # Safety
-/// `model` is null or a model that is not freed.
+/// No other thread frees the model meanwhile.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_has_random_weights(model: *const netc_model) -> u32 {
     // SAFETY: by this function's own contract.
@@ -548,7 +606,7 @@ const MAX_PORTS: usize = 64;
 /// threads to help.
 ///
 /// # Safety
-/// `model` is a model that is not freed; `inputs` and `outputs` lead to so many tensors, whose sizes are there and whose data
+/// No other thread frees the model meanwhile; `inputs` and `outputs` lead to so many tensors, whose sizes are there and whose data
 /// are as many numbers as the sizes say; nobody writes to inputs meanwhile, and outputs lie apart from all else.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_run(
@@ -687,7 +745,7 @@ pub struct netc_rows {
 /// of the first axis exist. `outputs` are those of the run. Thread-safe.
 ///
 /// # Safety
-/// `model` is null or a model that is not freed; `outputs` lead to so many tensors as `netc_model_run` has written them, `out`
+/// No other thread frees the model meanwhile; `outputs` lead to so many tensors as `netc_model_run` has written them, `out`
 /// is null or leads to a place for rows.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn netc_model_output_rows(
@@ -769,5 +827,5 @@ fn of_running(error: RunError) -> Failure {
         RunError::Damaged { .. } | RunError::Changed { .. } => netc_status::NETC_BAD_MODEL,
         _ => netc_status::NETC_BAD_TENSOR,
     };
-    Failure::new(status, error)
+    Failure::new(status, advice::worded(&error.to_string(), Interface::C))
 }

@@ -1,13 +1,15 @@
 /* What the interface promises, asked by a program in C: results, errors with their texts, and no allocation in runs. */
 
-#include <assert.h>
+#define _POSIX_C_SOURCE 200809L
+
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "netc.h"
-
-#undef NDEBUG
 
 /* Counts what is allocated while `counting` is set. */
 static int counting = 0;
@@ -67,6 +69,18 @@ static const char *const PICTURES =
     "    output mean\n"
     "}\n";
 
+/* What a file has, in memory. */
+static char *contents(const char *path, size_t *size) {
+    FILE *file = fopen(path, "rb");
+    EXPECT(file != NULL && fseek(file, 0, SEEK_END) == 0);
+    *size = (size_t)ftell(file);
+    rewind(file);
+    char *bytes = malloc(*size);
+    EXPECT(bytes != NULL && fread(bytes, 1, *size, file) == *size);
+    fclose(file);
+    return bytes;
+}
+
 /* Several sizes in one model, one that is compiled for when it is asked for, and a cache. */
 static void sizes(const char *saved) {
     static float image[6 * 3 * 12 * 16], mean[6 * 4], again[6 * 4];
@@ -115,6 +129,16 @@ static void sizes(const char *saved) {
     const netc_shape asked = {"image", wanted, 4}, unknown = {"picture", wanted, 4}, nameless = {NULL, wanted, 4};
     EXPECT(netc_model_compile_for(model, &asked, 1, &other) == NETC_OK);
     EXPECT(netc_model_run(other, &in, 1, &out, 1) == NETC_OK);
+    /* Also of bytes, which have the text. */
+    size_t size;
+    char *kept = contents(saved, &size);
+    netc_model *of_bytes = NULL, *of_bytes_for = NULL;
+    EXPECT(netc_model_open_bytes(kept, size, NULL, &of_bytes) == NETC_OK);
+    free(kept);
+    EXPECT(netc_model_compile_for(of_bytes, &asked, 1, &of_bytes_for) == NETC_OK);
+    netc_model_free(of_bytes);
+    EXPECT(netc_model_run(of_bytes_for, &in, 1, &out, 1) == NETC_OK);
+    netc_model_free(of_bytes_for);
     netc_model *none = model;
     FAILS(NETC_BAD_NETWORK, netc_model_compile_for(model, &unknown, 1, &none), "the inputs are image");
     EXPECT(none == NULL);
@@ -291,18 +315,6 @@ static void rows(void) {
     netc_model_free(model);
 }
 
-/* What a file has, in memory. */
-static char *contents(const char *path, size_t *size) {
-    FILE *file = fopen(path, "rb");
-    EXPECT(file != NULL && fseek(file, 0, SEEK_END) == 0);
-    *size = (size_t)ftell(file);
-    rewind(file);
-    char *bytes = malloc(*size);
-    EXPECT(bytes != NULL && fread(bytes, 1, *size, file) == *size);
-    fclose(file);
-    return bytes;
-}
-
 /* Networks of bytes: the same model as of the file; and bytes that are none. */
 static void bytes(void) {
     static const char *const ONNX = "tests/import/small.onnx";
@@ -352,10 +364,116 @@ static void bytes(void) {
     EXPECT(netc_model_compile_bytes(SPEC, strlen(SPEC) - 1, &options, &model) == NETC_OK);
     EXPECT(netc_model_has_random_weights(model) == 1);
     netc_model_free(model);
+    /* What is likely not meant is told, once for all sizes, and advice is in the words of C. */
+    static const char *const SPARE =
+        "netc 1\nmodel m(spare = 1) {\n    input image: f32[N, 3, 8, 8]\n    conv(4, 3)\n    output y\n}\n";
+    const size_t batches[] = {1, 2};
+    options.batches = batches;
+    options.batch_count = 2;
+    EXPECT(netc_model_compile_text(SPARE, &options, &model) == NETC_OK);
+    EXPECT(netc_model_warning_count(model) == 1 && netc_model_warning_count(NULL) == 0);
+    EXPECT(strstr(netc_model_warning(model, 0), "warning[unused-name]: nothing uses the parameter `spare`") != NULL);
+    EXPECT(strstr(netc_model_warning(model, 0), " --> <text>:2:9") != NULL);
+    EXPECT(netc_model_warning(model, 1) == NULL && netc_model_warning(NULL, 0) == NULL);
+    netc_model_free(model);
+    options.batch_count = 0;
+    const size_t four[] = {4, 3, 8, 8};
+    const netc_shape of_four = {"image", four, 4};
+    options.shapes = &of_four;
+    options.shape_count = 1;
+    FAILS(NETC_BAD_NETWORK, netc_model_compile_text(SPARE, &options, &model), "which `options.batch` sets, not 4");
+    options.shape_count = 0;
     /* Tensors beside an ONNX model are looked for in the current folder, in which they are not. */
     bytes = contents("tests/import/external.onnx", &size);
     FAILS(NETC_BAD_NETWORK, netc_model_compile_bytes(bytes, size, &options, &model), "<bytes>");
     free(bytes);
+}
+
+/* Freed models, and what never was one: every function refuses them, however many models there are. */
+static void freed(const char *path) {
+    enum { MODELS = 300 };
+    static netc_model *models[MODELS];
+    static const char *const SMALL = "netc 1\nmodel m { input x: f32[N, 2] relu output y }";
+    netc_compile_options options = {0};
+    options.run.threads = 1;
+    EXPECT(netc_model_compile_text(SMALL, &options, &models[0]) == NETC_OK);
+    EXPECT(netc_model_save(models[0], path) == NETC_OK);
+    for (int i = 1; i < MODELS; i++) {
+        EXPECT(netc_model_open(path, &options.run, &models[i]) == NETC_OK);
+    }
+    float x[] = {1, -2}, y[] = {0, 0};
+    const size_t sizes[] = {1, 2};
+    const netc_tensor in = {x, sizes, 2, NETC_F32}, out = {y, sizes, 2, NETC_F32};
+    for (int i = 0; i < MODELS; i += 2) {
+        netc_model_free(models[i]);
+    }
+    for (int i = 0; i < MODELS; i++) {
+        EXPECT(netc_model_run(models[i], &in, 1, &out, 1) == (i % 2 ? NETC_OK : NETC_INVALID_ARGUMENT));
+    }
+    int number = 7;
+    netc_model *const none[] = {models[0], (netc_model *)(void *)&number, (netc_model *)(size_t)48};
+    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+        netc_model *const m = none[i], *other = m;
+        netc_port port;
+        netc_rows rows;
+        size_t place;
+        const char *const text = "the model was freed";
+        FAILS(NETC_INVALID_ARGUMENT, netc_model_run(m, &in, 1, &out, 1), text);
+        FAILS(NETC_INVALID_ARGUMENT, netc_model_input(m, 0, &port), text);
+        FAILS(NETC_INVALID_ARGUMENT, netc_model_size_output(m, 0, 0, &port), text);
+        FAILS(NETC_INVALID_ARGUMENT, netc_model_output_index(m, "y", &place), text);
+        FAILS(NETC_INVALID_ARGUMENT, netc_model_output_rows(m, 0, &out, 1, &rows), text);
+        FAILS(NETC_INVALID_ARGUMENT, netc_model_save(m, path), text);
+        FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_for(m, NULL, 0, (netc_model **)&other), text);
+        EXPECT(netc_model_name(m) == NULL && netc_model_label(m, 0) == NULL && netc_model_label_count(m) == 0);
+        EXPECT(netc_model_input_count(m) == 0 && netc_model_output_count(m) == 0 && netc_model_size_count(m) == 0);
+        EXPECT(netc_model_batch(m) == 0 && netc_model_threads(m) == 0 && netc_model_has_random_weights(m) == 0);
+        EXPECT(netc_model_open("none.netc", NULL, (netc_model **)&other) == NETC_IO);
+        netc_model_free(m);
+        EXPECT(strstr(netc_last_error(), text) != NULL);
+    }
+    for (int i = 1; i < MODELS; i += 2) {
+        netc_model_free(models[i]);
+    }
+    EXPECT(netc_model_run(models[1], &in, 1, &out, 1) == NETC_INVALID_ARGUMENT);
+}
+
+struct task {
+    const char *saved;
+    int done;
+};
+
+static void *in_thread(void *of) {
+    struct task *task = of;
+    netc_model *model = NULL;
+    netc_compile_options options = {0};
+    options.run.threads = 1;
+    EXPECT(netc_model_compile_text(PICTURES, &options, &model) == NETC_OK);
+    EXPECT(netc_model_save(model, task->saved) == NETC_OK);
+    netc_model_free(model);
+    task->done = 1;
+    return NULL;
+}
+
+/* A thread with as little stack as some C libraries give compiles, and so does a copy of the process, which has none of the
+ * threads of the one before. */
+static void threads_and_copies(const char *saved) {
+    struct task task = {saved, 0};
+    pthread_attr_t attributes;
+    pthread_t thread;
+    EXPECT(pthread_attr_init(&attributes) == 0 && pthread_attr_setstacksize(&attributes, 128 << 10) == 0);
+    EXPECT(pthread_create(&thread, &attributes, in_thread, &task) == 0 && pthread_join(thread, NULL) == 0);
+    EXPECT(task.done == 1);
+    pthread_attr_destroy(&attributes);
+    const pid_t copy = fork();
+    EXPECT(copy >= 0);
+    if (copy == 0) {
+        alarm(60);
+        in_thread(&task);
+        _exit(0);
+    }
+    int status = -1;
+    EXPECT(waitpid(copy, &status, 0) == copy && status == 0);
 }
 
 int main(int argc, char **argv) {
@@ -483,6 +601,8 @@ int main(int argc, char **argv) {
     sizes(argv[1]);
     elements();
     rows();
+    freed(argv[1]);
+    threads_and_copies(argv[1]);
     puts("all good");
     return 0;
 }

@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import os
 import typing
+from collections.abc import Iterable
 
 import numpy as np
 
 from . import _requirements  # isort: skip (before the native part, which needs what is asked for)
-from . import _errors, _netc
-from ._commands import Quantized, Training, quantize, stats, train, verify
+from . import _arguments, _errors, _netc
+from ._commands import Quantized, Training, profile, quantize, stats, train, verify
 from ._netc import Model, ModelError, NetcError, Port, SpecError, WeightsError, __version__
+from ._warnings import NetcWarning
 
 if typing.TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,11 +35,13 @@ if typing.TYPE_CHECKING:
 
     Setting = typing.Union[bool, int, float, str, Sequence["Setting"]]
     Path = typing.Union[str, os.PathLike[str]]
+    Buffer = typing.Union[bytes, bytearray, memoryview, np.ndarray[typing.Any, np.dtype[np.uint8]]]
 
 __all__ = [
     "Model",
     "ModelError",
     "NetcError",
+    "NetcWarning",
     "Port",
     "Quantized",
     "SpecError",
@@ -47,6 +51,7 @@ __all__ = [
     "compile",
     "from_torch",
     "load",
+    "profile",
     "quantize",
     "stats",
     "train",
@@ -54,26 +59,8 @@ __all__ = [
 ]
 
 
-def _listed(value: typing.Any) -> list[typing.Any]:
-    """One value or several as a list."""
-    if value is None:
-        return []
-    return [value] if isinstance(value, (str, os.PathLike)) else list(value)
-
-
-def _natural(**numbers: int | None) -> None:
-    """Refuses what is no whole number, and negative ones, by their names."""
-    for name, number in numbers.items():
-        if number is None:
-            continue
-        if not isinstance(number, (int, np.integer)):
-            raise TypeError(f"{name} is a whole number, not {number!r}")
-        if number < 0:
-            raise ValueError(f"{name} is a number from 0 on, not {number}")
-
-
 def compile(
-    source: Path | bytes | bytearray | memoryview | onnx.ModelProto,
+    source: Path | Buffer | typing.IO[typing.Any] | onnx.ModelProto,
     *,
     weights: Path | Sequence[Path] | None = None,
     model: str | None = None,
@@ -93,14 +80,17 @@ def compile(
     allow_extra: bool = False,
     cache: Path | None = None,
     cache_size: int | None = None,
+    rename: Mapping[str, str] | None = None,
+    memory: int | None = None,
+    name: str | None = None,
 ) -> Model:
     """Compiles a network for this CPU.
 
     Args:
-        source: A path (`.net`, `.onnx`, a portable `.netc`), a text in netc's language, the bytes of such a file, or a model of
-            the package `onnx`. Data beside an ONNX model that is no file are looked for in the current folder.
+        source: A path (`.net`, `.onnx`, a portable `.netc`), a text in netc's language, the bytes of such a file, an open file,
+            or a model of the package `onnx`. Data beside an ONNX model that is no file are looked for in the current folder.
         weights: A file of weights (safetensors, .pth, .npz), or several that hold them together. Without it, those beside
-            the text, else random ones, of which a UserWarning tells.
+            the text, else random ones, of which a NetcWarning tells.
         model: Which model of a text that holds several.
         set: Values of the model's parameters.
         batch: Images that are computed at once. A model takes any number of images, in such batches, unless it mixes them.
@@ -122,6 +112,14 @@ def compile(
         allow_extra: The file may have tensors that the network does not have.
         cache: A folder, of this user alone, in which compiled models are kept, and looked for before anything is compiled.
         cache_size: Bytes that the folder may take; 4 GiB otherwise. What was not used for the longest time goes.
+        rename: Regular expressions, and what their matches in the names of the file's weights become: `{"^module\\.": ""}`.
+        memory: Bytes that compiling may take, and a run; three quarters of the machine's otherwise.
+        name: What messages call a network that is no file. Files that it names are looked for beside that path.
+
+    Warns:
+        NetcWarning: Something in the network or its weights that is likely not meant: a parameter that nothing uses, weights
+            that are random or kept their initial values, what an ONNX model has that became something else. A model that comes
+            from the cache warns of random weights only.
 
     Raises:
         SpecError: Mistakes in the text; `diagnostics` has each of them as data.
@@ -138,59 +136,71 @@ def compile(
     ... }''', seed=1)
     <netc.Model small(image: f32[N, 3, 8, 8]) -> (y: f32[N, 4])>
     """
-    batches = [batch] if isinstance(batch, (int, np.integer)) else list(batch)
-    _natural(threads=threads, seed=seed, cache_size=cache_size)
+    batches = [batch] if isinstance(batch, (int, np.integer)) or not isinstance(batch, Iterable) else list(batch)
+    _arguments.natural(threads=threads, seed=seed, cache_size=cache_size, memory=memory)
     for images in batches:
-        _natural(batch=images)
-    pictures = [] if sizes is None else list(sizes)
-    if any(np.shape(size) != (2,) for size in pictures):
-        raise TypeError(f"sizes is a list of (height, width), not {sizes!r}")
-    if isinstance(source, (bytearray, memoryview)):
-        source = bytes(source)
-    elif not isinstance(source, (str, bytes, os.PathLike)) and hasattr(source, "SerializeToString"):
+        if images is None:
+            raise TypeError("batch is a whole number, not None")
+        _arguments.natural(batch=images)
+    _arguments.text(model=model, precision=precision, target=target, name=name)
+    _arguments.path(cache=cache)
+    if not isinstance(source, (str, bytes, os.PathLike)) and hasattr(source, "SerializeToString"):
         source = source.SerializeToString()
     return _netc.compile(
-        source,
-        weights=_listed(weights),
+        _arguments.contents(source),
+        weights=_arguments.paths("weights", weights),
         model=model,
-        set=None if set is None else dict(set),
+        set=_arguments.named("set", set, "a number, a string, True or False, or a list of these", lambda value: value),
         batch=batches,
         threads=threads,
         seed=seed,
-        shapes=None if shapes is None else dict(shapes),
-        fix=None if fix is None else dict(fix),
-        sizes=pictures,
-        until=_listed(until),
-        from_=_listed(from_),
+        shapes=_arguments.named("shapes", shapes, "a whole number, or a list of them", _arguments.sizes),
+        fix=_arguments.named("fix", fix, "a number, or a list of them", _arguments.numbers),
+        sizes=_arguments.pictures("sizes", sizes),
+        until=_arguments.texts("until", until),
+        from_=_arguments.texts("from_", from_),
         precision=precision,
-        strict=strict,
+        strict=bool(strict),
         target=target,
-        allow_missing=allow_missing,
-        allow_extra=allow_extra,
+        allow_missing=bool(allow_missing),
+        allow_extra=bool(allow_extra),
         cache=cache,
         cache_size=cache_size,
+        rename=_arguments.named("rename", rename, "a string", _arguments.string),
+        memory=memory,
+        name=name,
     )
 
 
-def load(path: Path | bytes | bytearray | memoryview, *, threads: int = 0, copy_weights: bool = False) -> Model:
+def load(
+    path: Path | Buffer | typing.BinaryIO,
+    *,
+    threads: int = 0,
+    copy_weights: bool = False,
+    memory: int | None = None,
+) -> Model:
     """Opens a compiled model (`netc compile`, `Model.save`) in a millisecond, without the compiler.
 
     A compiled model is a program: load only what you would import as a module. The weights stay in the file, which is
     replaced by renaming another over it, never written to; `copy_weights` reads them into memory instead.
 
     Args:
-        path: The file; or its bytes (`Model.to_bytes`), which are copied.
+        path: The file; or its bytes (`Model.to_bytes`), which are copied, or an open file, which is read.
         threads: Threads of a run; 0 is one for each CPU.
         copy_weights: Whether to read the weights into memory.
+        memory: Bytes that a run may take; three quarters of the machine's otherwise.
 
     Raises:
         ModelError: The file is damaged, of another version of netc, or for another CPU.
         FileNotFoundError: There is no such file.
     """
-    _natural(threads=threads)
-    if isinstance(path, (bytes, bytearray, memoryview)):
-        return _netc.load_bytes(bytes(path), threads)
-    return _netc.load(path, threads, copy_weights)
+    _arguments.natural(threads=threads, memory=memory)
+    given = _arguments.contents(path)
+    if isinstance(given, bytes):
+        return _netc.load_bytes(given, threads, memory)
+    if not _arguments.is_path(given):
+        raise TypeError(f"a compiled model is a path, an open file, or bytes, not {given!r}")
+    return _netc.load(given, threads, bool(copy_weights), memory)
 
 
 def from_torch(
@@ -216,5 +226,5 @@ def from_torch(
     """
     from ._torch import exported
 
-    with exported(module, example) as path:
-        return compile(path, batch=batch, threads=threads, precision=precision)
+    name = f"{type(module).__name__.lower()}.onnx"
+    return compile(exported(module, example), name=name, batch=batch, threads=threads, precision=precision)

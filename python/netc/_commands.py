@@ -19,7 +19,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ._netc import NetcError
+from . import _netc
+from ._arguments import is_path
+from ._netc import Model, NetcError, SpecError
+from ._warnings import warn
 
 _Path = typing.Union[str, os.PathLike[str]]
 _Json = dict[str, typing.Any]
@@ -46,9 +49,25 @@ class Quantized:
 
 
 def _run(arguments: Sequence[str], told: Callable[[_Json], None] | None = None) -> list[_Json]:
-    """Runs a command; `told` gets each object of JSON as it comes, and all of them are given at the end."""
-    command = [sys.executable, "-m", "netc", *arguments, "--json", "--quiet"]
+    """Runs a command; `told` gets each object of JSON as it comes, and all of them are given at the end.
+
+    What it finds is warned of as `netc.compile` does, and its mistakes are raised.
+    """
+    command = [sys.executable, "-m", "netc", *arguments, "--json", "--quiet", "--message-format", "json"]
     results: list[_Json] = []
+    mistakes: list[_Json] = []
+
+    def take(found: _Json) -> None:
+        if found.keys() >= {"severity", "rendered"}:
+            if found["severity"] == "error":
+                mistakes.append(_worded(found))
+            else:
+                warn(_worded(found)["rendered"].strip(), _worded(found))
+            return
+        results.append(found)
+        if told is not None:
+            told(found)
+
     decoder, rest = json.JSONDecoder(), ""
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, encoding="utf-8")
@@ -60,23 +79,50 @@ def _run(arguments: Sequence[str], told: Callable[[_Json], None] | None = None) 
                 with contextlib.suppress(json.JSONDecodeError):
                     found, end = decoder.raw_decode(rest.lstrip())
                     rest = rest.lstrip()[end:]
-                    results.append(found)
-                    if told is not None:
-                        told(found)
+                    take(found)
         except BaseException:
             process.terminate()
             process.wait()
             raise
+        finally:
+            process.stdout.close()
         if process.wait() != 0:
             errors.seek(0)
-            text = errors.read().strip().removeprefix("error: ")
-            raise NetcError(text or f"netc ended with the code {process.returncode}")
+            raise _raised(mistakes, errors.read().strip(), process.returncode)
     return results
 
 
+def _worded(found: _Json) -> _Json:
+    """A diagnostic whose advice is in the words of Python."""
+    said = dict(found)
+    for name in ("message", "rendered"):
+        said[name] = _netc.worded(found[name])
+    for name in ("notes", "help"):
+        said[name] = [_netc.worded(text) for text in found[name]]
+    return said
+
+
+def _raised(mistakes: list[_Json], text: str, code: int) -> NetcError:
+    """A command's failure: mistakes with places are those of a text."""
+    if any(mistake["labels"] for mistake in mistakes):
+        error = SpecError("\n\n".join(mistake["rendered"].strip() for mistake in mistakes))
+        error.diagnostics = mistakes
+        return error
+    said = "\n".join(mistake["message"] for mistake in mistakes) or text.removeprefix("error: ")
+    return NetcError(said or f"netc ended with the code {code}")
+
+
 @contextlib.contextmanager
-def _source(source: _Path) -> Iterator[str]:
-    """The path of a network; a text in memory becomes a file for as long as the block lasts."""
+def _source(source: _Path | Model) -> Iterator[str]:
+    """The path of a network; a text or a model in memory becomes a file for as long as the block lasts."""
+    if isinstance(source, Model):
+        with tempfile.TemporaryDirectory(prefix="netc-") as folder:
+            path = pathlib.Path(folder) / "model.netc"
+            source.save(path)
+            yield str(path)
+        return
+    if not is_path(source):
+        raise TypeError(f"a network is a path or a text in netc's language, not {source!r}")
     text = os.fspath(source)
     if "\n" not in text and not text.lstrip().startswith("netc "):
         yield text
@@ -142,6 +188,37 @@ def stats(
     with _source(source) as path:
         flags = _flags(model=model, batch=batch, phase=phase) + _pairs("--set", set) + _pairs("--shape", shapes)
         return _run(["stats", path, *flags])[-1]
+
+
+def profile(
+    source: _Path | Model,
+    *,
+    weights: _Path | None = None,
+    set: Mapping[str, typing.Any] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    batch: int | None = None,
+    threads: int | None = None,
+    runs: int | None = None,
+) -> _Json:
+    """Measures where the time of a run goes, step by step.
+
+    Args:
+        source: The network, or its path; a compiled model, or its path.
+        weights, set, shapes, batch: As `compile` takes them; not of a compiled model.
+        threads: Threads of a run; one for each CPU without it.
+        runs: How many runs are averaged.
+
+    Returns:
+        `steps`, a row for each: name, op, algorithm, us (microseconds of a run), share of the whole, gflops, gb_per_s, the line
+        of the text and more, which `pandas.DataFrame` makes a table of; and what this machine reaches at most, `peak_gflops`
+        and `peak_gb_per_s`.
+
+    Raises:
+        NetcError: The network has mistakes.
+    """
+    with _source(source) as path:
+        flags = _flags(weights=weights, batch=batch, threads=threads, runs=runs)
+        return _run(["profile", path, *flags, *_pairs("--set", set), *_pairs("--shape", shapes)])[-1]
 
 
 def verify(

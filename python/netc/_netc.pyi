@@ -34,6 +34,7 @@ class WeightsError(NetcError):
 class Port:
     """An input or output of a model."""
 
+    def __new__(cls, name: str, shape: Sequence[int], dtype: str) -> Port: ...
     @property
     def name(self) -> str: ...
     @property
@@ -92,8 +93,8 @@ class Model:
     def preprocess(self, image: Any, input: str | None = None) -> _Array:
         """A picture as the network's input, `[1, channels, height, width]`, by the steps that its text states.
 
-        The picture is a path (PNG, JPEG, WebP, BMP, GIF, TIFF, PNM), a picture of PIL, or uint8 `[height, width]` or
-        `[height, width, 3]`.
+        The picture is a path (PNG, JPEG, WebP, BMP, GIF, TIFF, PNM), such a file's bytes, an open file, a picture of PIL, or
+        uint8 `[height, width]` or `[height, width, 3]`.
         """
     def classify(self, image: Any, top_k: int = 5, labels: Sequence[str] | None = None) -> list[tuple[str, float]]:
         """The likeliest classes of a picture with their probabilities, the likeliest first."""
@@ -124,7 +125,11 @@ def compile(
     allow_extra: bool = ...,
     cache: _Path | None = ...,
     cache_size: int | None = ...,
+    rename: Mapping[str, str] | None = ...,
+    memory: int | None = ...,
+    name: str | None = ...,
 ) -> Model: ...
-def load(path: _Path, threads: int = ..., copy_weights: bool = ...) -> Model: ...
-def load_bytes(data: bytes, threads: int = ...) -> Model: ...
+def load(path: _Path, threads: int = ..., copy_weights: bool = ..., memory: int | None = ...) -> Model: ...
+def load_bytes(data: bytes, threads: int = ..., memory: int | None = ...) -> Model: ...
+def worded(text: str) -> str: ...
 def run_command(args: Sequence[str]) -> int: ...

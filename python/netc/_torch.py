@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
 import tempfile
-from collections.abc import Iterator
 
 import torch
 
 
-@contextlib.contextmanager
-def exported(module: torch.nn.Module, example: torch.Tensor | tuple[torch.Tensor, ...]) -> Iterator[pathlib.Path]:
-    """The module as a file that lives as long as the block."""
+def exported(module: torch.nn.Module, example: torch.Tensor | tuple[torch.Tensor, ...]) -> bytes:
+    """The module as an ONNX model, of less than 2 GB."""
     if module.training:
         raise ValueError("the module is in training mode; call module.eval() first")
     args = (example,) if isinstance(example, torch.Tensor) else tuple(example)
@@ -20,11 +17,11 @@ def exported(module: torch.nn.Module, example: torch.Tensor | tuple[torch.Tensor
     batch = torch.export.Dim("batch")
     sizes = tuple({0: batch} if arg.ndim > 1 else {} for arg in args)
     with tempfile.TemporaryDirectory(prefix="netc-") as folder:
-        path = pathlib.Path(folder) / f"{type(module).__name__.lower()}.onnx"
+        path = pathlib.Path(folder) / "module.onnx"
         try:
             program = torch.export.export(module, args, dynamic_shapes=sizes)
         except Exception:
             # The module takes this number of images only.
             program = torch.export.export(module, args)
-        torch.onnx.export(program, (), str(path), dynamo=True, verbose=False)
-        yield path
+        torch.onnx.export(program, (), str(path), dynamo=True, verbose=False, external_data=False)
+        return path.read_bytes()

@@ -11,7 +11,7 @@ use numpy::{
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PySlice, PyString, PyTuple};
+use pyo3::types::{PySlice, PyString, PyTuple, PyType};
 
 /// An input's values, row by row.
 pub(crate) enum Values<'py> {
@@ -36,9 +36,14 @@ pub(crate) fn as_array<'py>(port: &Port, object: &Bound<'py, PyAny>) -> PyResult
         return Ok(array.clone());
     }
     let numpy = object.py().import("numpy")?;
-    let is_tensor = object.hasattr("__dlpack__")?;
+    // A class has the attributes of what it makes.
+    let is_tensor = !object.is_instance_of::<PyType>() && object.hasattr("__dlpack__")?;
     let array = match is_tensor {
-        true => numpy.call_method1("from_dlpack", (object,)),
+        true => numpy.call_method1("from_dlpack", (object,)).or_else(|error| match widened(object) {
+            // NumPy has no such element.
+            Some(wider) => numpy.call_method1("from_dlpack", (wider,)),
+            None => Err(error),
+        }),
         // A list, a number, a picture of PIL.
         false if object.is_instance_of::<PyString>() => {
             return Err(PyTypeError::new_err(format!("{} takes an array, not a string", port.name())));
@@ -50,7 +55,24 @@ pub(crate) fn as_array<'py>(port: &Port, object: &Bound<'py, PyAny>) -> PyResult
         error.set_cause(object.py(), Some(cause));
         error
     })?;
-    Ok(array.cast_into::<PyUntypedArray>()?)
+    let array = array.cast_into::<PyUntypedArray>()?;
+    // NumPy takes whatever it does not know as one element.
+    if array.ndim() == 0 && array.dtype().kind() == b'O' {
+        let kind = object.get_type().name()?;
+        return Err(PyTypeError::new_err(format!(
+            "{} takes an array of {}, not {kind}",
+            port.name(),
+            dtype_name(port)
+        )));
+    }
+    Ok(array)
+}
+
+/// A tensor of PyTorch of an element that NumPy lacks, such as bfloat16, as one of float32.
+fn widened<'py>(tensor: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    let is_float = tensor.call_method0("is_floating_point").ok()?.is_truthy().ok()?;
+    let is_wide = tensor.getattr("dtype").ok()?.str().ok()?.to_string() == "torch.float32";
+    if is_float && !is_wide { tensor.call_method0("float").ok() } else { None }
 }
 
 /// The values of an array for a port, and its sizes. `batched` says whether the first size may be another.
@@ -62,6 +84,7 @@ pub(crate) fn input<'py>(
     let kind: u8 = array.dtype().kind();
     let is_real = port.element().is_float();
     match (is_real, kind) {
+        (true, b'V') if is_narrow_float(array)? => {}
         (true, b'f') | (false, b'i' | b'u' | b'b') => {}
         _ => {
             let (dtype, pixels) = (array.dtype(), is_real && matches!(kind, b'i' | b'u'));
@@ -88,6 +111,14 @@ pub(crate) fn input<'py>(
         }
     };
     Ok((Values::Copied(values), dims))
+}
+
+/// Whether an array is of an element that another package gives to NumPy and f32 holds, such as `ml_dtypes.bfloat16`.
+fn is_narrow_float(array: &Bound<'_, PyUntypedArray>) -> PyResult<bool> {
+    let dtype = array.dtype();
+    let name: String = dtype.getattr("name")?.extract()?;
+    let is_float = ["bfloat", "float"].iter().any(|begin| name.starts_with(begin));
+    Ok(is_float && array.py().import("numpy")?.call_method1("can_cast", (dtype, "float32"))?.is_truthy()?)
 }
 
 const PIXELS: &str = "; pixels are scaled first: x.astype(\"float32\") / 255, or model.preprocess(image)";

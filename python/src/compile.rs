@@ -1,21 +1,22 @@
 //! From texts, ONNX models and files to models.
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use netc::{Cache, Compiler, ModelOptions, NetworkSource, Phase, Target, Value};
-use pyo3::exceptions::{PyTypeError, PyUserWarning, PyValueError};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict};
 
-use crate::model::Model;
+use crate::findings::{Findings, warn};
+use crate::model::{Model, Origin};
 use crate::{errors, interruptible};
 
 /// Compiles a network.
 #[pyfunction]
 #[pyo3(signature = (source, *, weights=vec![], model=None, set=None, batch=vec![1], threads=0, seed=None, shapes=None,
     fix=None, sizes=vec![], until=vec![], from_=vec![], precision="f32", strict=false, target="host", allow_missing=false,
-    allow_extra=false, cache=None, cache_size=None))]
+    allow_extra=false, cache=None, cache_size=None, rename=None, memory=None, name=None))]
 #[allow(clippy::too_many_arguments, reason = "each is a setting that Python names")]
 pub(crate) fn compile(
     py: Python<'_>,
@@ -38,10 +39,13 @@ pub(crate) fn compile(
     allow_extra: bool,
     cache: Option<PathBuf>,
     cache_size: Option<u64>,
+    rename: Option<&Bound<'_, PyDict>>,
+    memory: Option<u64>,
+    name: Option<&str>,
 ) -> PyResult<Model> {
     let Some(&first) = batch.first() else { return Err(PyValueError::new_err("batch lists no number")) };
     let mut compiler = Compiler { model, phase: Phase::Infer, allow_missing, allow_extra, ..Compiler::new() };
-    compiler = compiler.batch(first).options(options(threads)?);
+    compiler = compiler.batch(first).options(options(threads, memory)?);
     compiler.part.until = until;
     compiler.part.from = from_;
     compiler.plan.strict = strict;
@@ -59,16 +63,24 @@ pub(crate) fn compile(
         let values = values.extract::<f64>().map(|value| vec![value]).or_else(|_| values.extract::<Vec<f64>>())?;
         compiler = compiler.fix(name.extract::<String>()?, values);
     }
+    for (pattern, name) in rename.into_iter().flatten() {
+        let (pattern, name) = (pattern.extract::<String>()?, name.extract::<String>()?);
+        let renamed = compiler.rename(&pattern, &name);
+        compiler = renamed.map_err(|cause| PyValueError::new_err(format!("rename: {cause}")))?;
+    }
     if let Some(seed) = seed {
         compiler = compiler.seed(seed);
     }
     for file in weights {
         compiler = compiler.weights(file);
     }
-    let source = source_of(source)?;
+    let source = source_of(source, name)?;
+    let findings = Findings::default();
     let cache = cache.map(Cache::open).transpose().map_err(|e| errors::of_compiling(py, &e))?;
     let cache = cache.map(|cache| cache_size.map_or(cache.clone(), |bytes| cache.limited_to(bytes)));
-    let compilers = compiler.for_sizes(&sizes, &batch).map_err(|e| PyValueError::new_err(e.to_string()))?;
+    let run = compiler.options;
+    let compilers =
+        findings.of(compiler.clone()).for_sizes(&sizes, &batch).map_err(|e| PyValueError::new_err(e.to_string()))?;
     let (made, source, cache) = interruptible(py, move || {
         let made = match &cache {
             Some(cache) => source.compile_cached(&compilers, cache),
@@ -76,22 +88,24 @@ pub(crate) fn compile(
         };
         (made, source, cache)
     })?;
+    findings.tell(py)?;
     let made = made.map_err(|e| errors::of_compiling(py, &e))?;
     if let (None, Some(random)) = (seed, made.random_seed()) {
         let name = made.name();
-        let message = format!("{name}: no weights were given or found: they are random, as by seed={random}");
-        // Of the line that calls `netc.compile`, which calls this.
-        PyErr::warn(py, &py.get_type::<PyUserWarning>(), &CString::new(message)?, 2)?;
+        let message = format!(
+            "warning[random-weights]: {name}: no weights were given or found: they are random, as by seed={random}"
+        );
+        warn(py, &message, None)?;
     }
-    Ok(Model::compiled(made, compiler, source, cache, threads))
+    Ok(Model::compiled(made, Origin { compiler, source, cache }, run))
 }
 
 /// Where a network comes from. A path-like object is a file, bytes are those of one; a string is a file, too, unless it is a
-/// text of several lines or begins as texts do.
-fn source_of(source: &Bound<'_, PyAny>) -> PyResult<NetworkSource> {
+/// text of several lines or begins as texts do. What is in memory is called `name`.
+fn source_of(source: &Bound<'_, PyAny>, name: Option<&str>) -> PyResult<NetworkSource> {
     let Ok(text) = source.extract::<String>() else {
         if let Ok(bytes) = source.cast::<PyBytes>() {
-            return Ok(NetworkSource::Bytes { name: "<bytes>".into(), bytes: bytes.as_bytes().into() });
+            return Ok(NetworkSource::Bytes { name: name.unwrap_or("<bytes>").into(), bytes: bytes.as_bytes().into() });
         }
         let path = source.extract::<PathBuf>();
         return path.map(NetworkSource::File).map_err(|_| {
@@ -101,7 +115,11 @@ fn source_of(source: &Bound<'_, PyAny>) -> PyResult<NetworkSource> {
         });
     };
     let is_text = text.contains('\n') || text.trim_start().starts_with("netc ");
-    Ok(if is_text { NetworkSource::Text { name: "<text>".into(), text } } else { NetworkSource::File(text.into()) })
+    Ok(match is_text {
+        true => NetworkSource::Text { name: name.unwrap_or("<text>").into(), text },
+        false if text.is_empty() => return Err(PyValueError::new_err("the network's path is empty")),
+        false => NetworkSource::File(text.into()),
+    })
 }
 
 /// A model's parameter.
@@ -131,23 +149,30 @@ fn setting(value: &Bound<'_, PyAny>) -> PyResult<Value> {
     )))
 }
 
-fn options(threads: usize) -> PyResult<ModelOptions> {
+fn options(threads: usize, memory: Option<u64>) -> PyResult<ModelOptions> {
+    let made = ModelOptions::default().threads(threads);
     match threads {
-        0..=256 => Ok(ModelOptions::default().threads(threads)),
+        0..=256 => Ok(memory.map_or(made, |bytes| made.memory(bytes))),
         _ => Err(PyValueError::new_err(format!("threads is a number up to 256, not {threads}; 0 is one for each CPU"))),
     }
 }
 
 /// Opens a compiled model.
 #[pyfunction]
-#[pyo3(signature = (path, threads=0, copy_weights=false))]
+#[pyo3(signature = (path, threads=0, copy_weights=false, memory=None))]
 #[allow(unsafe_code)]
-pub(crate) fn load(py: Python<'_>, path: PathBuf, threads: usize, copy_weights: bool) -> PyResult<Model> {
-    let options = options(threads)?.copy_weights(copy_weights);
+pub(crate) fn load(
+    py: Python<'_>,
+    path: PathBuf,
+    threads: usize,
+    copy_weights: bool,
+    memory: Option<u64>,
+) -> PyResult<Model> {
+    let options = options(threads, memory)?.copy_weights(copy_weights);
     // SAFETY: whoever calls `netc.load` vouches for the file as for a module that is imported; its text says so.
     let opened = py.detach(|| unsafe { netc::Model::open_with(&path, options) });
     match opened {
-        Ok(model) => Ok(Model::loaded(model, absolute(&path), options, threads)),
+        Ok(model) => Ok(Model::loaded(model, Some(absolute(&path)), options)),
         Err(error) if !path.exists() => Err(pyo3::exceptions::PyFileNotFoundError::new_err(error.to_string())),
         Err(error) => Err(errors::of_opening(&error)),
     }
@@ -160,13 +185,24 @@ fn absolute(path: &Path) -> PathBuf {
 
 /// Opens a compiled model from the bytes of its file.
 #[pyfunction]
-#[pyo3(signature = (data, threads=0))]
+#[pyo3(signature = (data, threads=0, memory=None))]
 #[allow(unsafe_code)]
-pub(crate) fn load_bytes(py: Python<'_>, data: &Bound<'_, PyBytes>, threads: usize) -> PyResult<Model> {
-    let (bytes, options) = (data.as_bytes(), options(threads)?);
+pub(crate) fn load_bytes(
+    py: Python<'_>,
+    data: &Bound<'_, PyBytes>,
+    threads: usize,
+    memory: Option<u64>,
+) -> PyResult<Model> {
+    let (bytes, options) = (data.as_bytes(), options(threads, memory)?);
     // SAFETY: as in `load`: a compiled model is a program, and the caller vouches for it.
     let opened = py.detach(|| unsafe { netc::Model::from_bytes(bytes, options) });
-    Ok(Model::new(opened.map_err(|e| errors::of_opening(&e))?, threads))
+    Ok(Model::loaded(opened.map_err(|e| errors::of_opening(&e))?, None, options))
+}
+
+/// What a message of the command advises, in the words of this package.
+#[pyfunction]
+pub(crate) fn worded(text: &str) -> String {
+    netc::advice::worded(text, netc::advice::Interface::Python).into_owned()
 }
 
 /// Does what the command line `netc ARGS…` does, and gives its exit code.

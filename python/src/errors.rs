@@ -1,5 +1,6 @@
 //! Mistakes as exceptions, with the text that the command line shows.
 
+use netc::advice::{Interface, worded};
 use netc::{Error, ImageError, OpenError, RunError, render};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyException, PyValueError};
@@ -31,11 +32,11 @@ pub(crate) fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 /// The width of texts: that of most terminals' and notebooks' lines.
-const WIDTH: usize = 100;
+pub(crate) const WIDTH: usize = 100;
 
 /// An error of compiling.
 pub(crate) fn of_compiling(py: Python<'_>, error: &Error) -> PyErr {
-    let text = render::error_text(error, false, WIDTH);
+    let text = render::error_text(error, Interface::Python, false, WIDTH);
     match error {
         Error::Spec { .. } => with_diagnostics(py, error, &text).unwrap_or_else(|failed| failed),
         Error::Open(_) | Error::Portable { .. } | Error::Run(_) => ModelError::new_err(text),
@@ -50,20 +51,29 @@ pub(crate) fn of_compiling(py: Python<'_>, error: &Error) -> PyErr {
 }
 
 fn with_diagnostics(py: Python<'_>, error: &Error, text: &str) -> PyResult<PyErr> {
-    let json = py.import("json")?;
     let diagnostics = PyList::empty(py);
-    for diagnostic in render::error_json(error) {
-        diagnostics.append(json.call_method1("loads", (diagnostic,))?)?;
+    for diagnostic in render::error_json(error, Interface::Python) {
+        diagnostics.append(parsed(py, &diagnostic)?)?;
     }
     let exception = SpecError::new_err(text.to_string());
     exception.value(py).setattr("diagnostics", diagnostics)?;
-    exception.value(py).setattr("_coloured", render::error_text(error, true, WIDTH))?;
+    exception.value(py).setattr("_coloured", render::error_text(error, Interface::Python, true, WIDTH))?;
     Ok(exception)
+}
+
+/// An object of JSON as one of Python.
+pub(crate) fn parsed<'py>(py: Python<'py>, json: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import("json")?.call_method1("loads", (json,))
+}
+
+/// A message with what it advises in Python's words.
+fn said(error: &impl std::fmt::Display) -> String {
+    worded(&error.to_string(), Interface::Python).into_owned()
 }
 
 /// An error of opening a compiled model.
 pub(crate) fn of_opening(error: &OpenError) -> PyErr {
-    ModelError::new_err(error.to_string())
+    ModelError::new_err(said(error))
 }
 
 /// An error of running: of what was given, a `ValueError`.
@@ -74,9 +84,9 @@ pub(crate) fn of_running(error: &RunError) -> PyErr {
         | RunError::Shape { .. }
         | RunError::NoSize { .. }
         | RunError::Batch { .. }
-        | RunError::OneBatch { .. } => PyValueError::new_err(error.to_string()),
-        RunError::TooLarge { .. } | RunError::Memory(_) => pyo3::exceptions::PyMemoryError::new_err(error.to_string()),
-        _ => ModelError::new_err(error.to_string()),
+        | RunError::OneBatch { .. } => PyValueError::new_err(said(error)),
+        RunError::TooLarge { .. } | RunError::Memory(_) => pyo3::exceptions::PyMemoryError::new_err(said(error)),
+        _ => ModelError::new_err(said(error)),
     }
 }
 
@@ -84,8 +94,8 @@ pub(crate) fn of_running(error: &RunError) -> PyErr {
 pub(crate) fn of_picture(error: &ImageError) -> PyErr {
     match error {
         ImageError::Io { cause, .. } if cause.kind() == std::io::ErrorKind::NotFound => {
-            pyo3::exceptions::PyFileNotFoundError::new_err(error.to_string())
+            pyo3::exceptions::PyFileNotFoundError::new_err(said(error))
         }
-        _ => PyValueError::new_err(error.to_string()),
+        _ => PyValueError::new_err(said(error)),
     }
 }

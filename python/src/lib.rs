@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! netc/__init__.py ──▶ _netc:  compile, load ──▶ Model ──▶ NumPy arrays
-//!                              mistakes      ──▶ exceptions (errors.rs)
+//!                              mistakes      ──▶ exceptions (errors.rs), warnings (findings.rs)
 //! ```
 //!
 //! Values go in and out as NumPy arrays and are not copied where they are of the port's element and lie row by row
@@ -11,6 +11,7 @@
 mod arrays;
 mod compile;
 mod errors;
+mod findings;
 mod model;
 
 use std::sync::Mutex;
@@ -59,6 +60,7 @@ fn _netc(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(compile::compile, module)?)?;
     module.add_function(wrap_pyfunction!(compile::load, module)?)?;
     module.add_function(wrap_pyfunction!(compile::load_bytes, module)?)?;
+    module.add_function(wrap_pyfunction!(compile::worded, module)?)?;
     module.add_function(wrap_pyfunction!(compile::run_command, module)?)?;
     errors::add(module)
 }

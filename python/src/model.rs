@@ -26,11 +26,20 @@ pub(crate) struct Port {
     shape: Vec<usize>,
     /// Its element, as NumPy calls it.
     #[pyo3(get)]
-    dtype: &'static str,
+    dtype: String,
 }
 
 #[pymethods]
 impl Port {
+    #[new]
+    fn new(name: String, shape: Vec<usize>, dtype: String) -> Self {
+        Self { name, shape, dtype }
+    }
+
+    fn __getnewargs__(&self) -> (String, Vec<usize>, String) {
+        (self.name.clone(), self.shape.clone(), self.dtype.clone())
+    }
+
     fn __repr__(&self) -> String {
         format!("Port({:?}, shape={:?}, dtype={:?})", self.name, self.shape, self.dtype)
     }
@@ -38,7 +47,7 @@ impl Port {
 
 impl Port {
     fn of(port: &netc::Port) -> Self {
-        Self { name: port.name().into(), shape: port.shape().to_vec(), dtype: arrays::dtype_name(port) }
+        Self { name: port.name().into(), shape: port.shape().to_vec(), dtype: arrays::dtype_name(port).into() }
     }
 }
 
@@ -55,41 +64,42 @@ impl Port {
 #[pyclass(frozen, module = "netc", weakref)]
 pub(crate) struct Model {
     model: Arc<netc::Model>,
-    /// Models of the same network for inputs of other sizes, where it is known what it was made of.
-    by_size: Option<Arc<ModelsBySize>>,
+    /// Models of the same network for inputs of other sizes.
+    by_size: Arc<ModelsBySize>,
     /// The compiled file that it was loaded from.
     file: Option<PathBuf>,
-    threads: usize,
+    options: ModelOptions,
 }
 
 /// Models for so many sizes of inputs are kept.
 const SIZES_KEPT: usize = 8;
 
+/// What a model is compiled of for inputs of other sizes.
+pub(crate) struct Origin {
+    pub compiler: Compiler,
+    pub source: NetworkSource,
+    pub cache: Option<Cache>,
+}
+
 impl Model {
-    /// A model of bytes, of which nothing else is known.
-    pub(crate) fn new(model: netc::Model, threads: usize) -> Self {
-        Self { model: Arc::new(model), by_size: None, file: None, threads }
-    }
-
-    /// A model of a compiled file, which is compiled again where inputs have other sizes, if what the file says of its
-    /// weights is still true.
-    pub(crate) fn loaded(model: netc::Model, file: PathBuf, options: ModelOptions, threads: usize) -> Self {
+    /// A model of a compiled file, or of one's bytes, which is compiled again where inputs have other sizes, if what it says of
+    /// its weights is still true.
+    pub(crate) fn loaded(model: netc::Model, file: Option<PathBuf>, options: ModelOptions) -> Self {
         let compiler = Compiler::new().batch(model.batch()).options(options);
-        let source = NetworkSource::Compiled(file.clone());
-        Self { file: Some(file), ..Self::compiled(model, compiler, source, None, threads) }
+        let model = Arc::new(model);
+        let source = file.clone().map_or_else(|| NetworkSource::Open(model.clone()), NetworkSource::Compiled);
+        Self { file, ..Self::made(model, Origin { compiler, source, cache: None }, options) }
     }
 
-    /// A model that is compiled again where inputs have other sizes.
-    pub(crate) fn compiled(
-        model: netc::Model,
-        compiler: Compiler,
-        source: NetworkSource,
-        cache: Option<Cache>,
-        threads: usize,
-    ) -> Self {
-        let model = Arc::new(model);
-        let by_size = Some(Arc::new(ModelsBySize::new(compiler, source, &model, SIZES_KEPT).cached(cache)));
-        Self { model, by_size, file: None, threads }
+    /// A model that was compiled here.
+    pub(crate) fn compiled(model: netc::Model, origin: Origin, options: ModelOptions) -> Self {
+        Self::made(Arc::new(model), origin, options)
+    }
+
+    fn made(model: Arc<netc::Model>, origin: Origin, options: ModelOptions) -> Self {
+        let Origin { compiler, source, cache } = origin;
+        let by_size = Arc::new(ModelsBySize::new(compiler, source, &model, SIZES_KEPT).cached(cache));
+        Self { model, by_size, file: None, options }
     }
 
     /// The model for arrays of these sizes: this one, or one that is compiled for them.
@@ -98,7 +108,7 @@ impl Model {
         if self.model.sizes().len() > 1 && self.model.size(arrays.iter().map(|array| array.shape())).is_ok() {
             return Ok(self.model.clone());
         }
-        let Some(by_size) = &self.by_size else { return Ok(self.model.clone()) };
+        let by_size = &self.by_size;
         let is_other = |(port, array): (&netc::Port, &Bound<'_, PyUntypedArray>)| {
             let (wanted, given) = (port.shape(), array.shape());
             given.get(1..) != wanted.get(1..) && Some(given) != wanted.get(1..)
@@ -117,12 +127,13 @@ impl Model {
         let (all, wanted) = (by_size.clone(), shapes.clone());
         interruptible(py, move || all.model(&wanted))?.map_err(|error| {
             let cause = errors::of_compiling(py, &error);
+            let why = cause.value(py);
             let sizes = shapes.iter().map(|shape| format!("{shape:?}")).collect::<Vec<_>>().join(", ");
             let there = self.model.sizes().map(|size| size.to_string()).collect::<Vec<_>>().join("; ");
             let hint =
                 ports.iter().zip(&shapes).map(|(port, shape)| arrays::hint(port, shape)).max().unwrap_or_default();
             let name = self.model.name();
-            let message = format!("{name} cannot take {sizes}: {cause}. It is compiled for {there}{hint}");
+            let message = format!("{name} cannot take {sizes}: {why}. It is compiled for {there}{hint}");
             let refused = PyValueError::new_err(message);
             refused.set_cause(py, Some(cause));
             refused
@@ -303,24 +314,46 @@ fn by_name<'py>(what: &str, given: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Py
     PyDict::from_sequence(items.as_any())
 }
 
-/// A picture from a path, an array of levels `[height, width]` or `[height, width, 3]`, or one of PIL's.
+/// A number of classes.
+fn how_many(top_k: &Bound<'_, PyAny>) -> PyResult<usize> {
+    top_k.extract().map_err(|error: PyErr| match error.is_instance_of::<PyTypeError>(top_k.py()) {
+        true => PyTypeError::new_err(format!("top_k is a whole number, not {top_k}")),
+        false => PyValueError::new_err(format!("top_k is a number from 0 on, not {top_k}")),
+    })
+}
+
+/// A picture from a path, an open file or its bytes, an array of levels `[height, width]` or `[height, width, 3]`, or one of PIL's.
 fn picture(image: &Bound<'_, PyAny>) -> PyResult<Picture> {
     let py = image.py();
     if let Ok(path) = image.extract::<PathBuf>() {
         return py.detach(|| Picture::read(path)).map_err(|e| errors::of_picture(&e));
     }
+    let is_pil = image.hasattr("mode")? && image.hasattr("convert")?;
+    // An open file, or one's bytes.
+    let read = if !is_pil && image.hasattr("read")? { image.call_method0("read")? } else { image.clone() };
+    if let Ok(bytes) = read.cast::<PyBytes>() {
+        let bytes = bytes.as_bytes();
+        return py.detach(|| Picture::from_bytes(bytes)).map_err(|e| errors::of_picture(&e));
+    }
     // PIL's pictures with a palette, with transparency, of one bit become colours.
-    let image = match image.hasattr("mode")? && image.hasattr("convert")? {
+    let image = match is_pil {
         true => {
-            let gray = image.getattr("mode")?.extract::<String>().is_ok_and(|mode| mode == "L");
-            image.call_method1("convert", (if gray { "L" } else { "RGB" },))?
+            let mode: String = image.getattr("mode")?.extract()?;
+            // To PIL, everything above 255 is white.
+            if mode.starts_with('I') || mode == "F" {
+                let message =
+                    format!("an image of PIL's mode {mode} has no levels from 0 to 255; scale it and convert it first");
+                return Err(PyValueError::new_err(message));
+            }
+            image.call_method1("convert", (if mode == "L" { "L" } else { "RGB" },))?
         }
         false => image.clone(),
     };
     let array = py.import("numpy")?.call_method1("ascontiguousarray", (image,))?;
     let levels: PyReadonlyArrayDyn<'_, u8> = array.extract().map_err(|_| {
         PyTypeError::new_err(
-            "an image is a path, a picture of PIL, or an array of uint8 [height, width] or [height, width, 3]",
+            "an image is a path, an open file or its bytes, a picture of PIL, or an array of uint8 [height, width] or \
+             [height, width, 3]",
         )
     })?;
     let (height, width, channels) = match levels.shape() {
@@ -463,8 +496,8 @@ impl Model {
     /// from 0 to 1.
     ///
     /// Args:
-    ///     image: A path (PNG, JPEG, WebP, BMP, GIF, TIFF, PNM), a picture of PIL, or levels of uint8, `[height, width]` or
-    ///         `[height, width, 3]`.
+    ///     image: A path (PNG, JPEG, WebP, BMP, GIF, TIFF, PNM), such a file's bytes, an open file, a picture of PIL, or levels of
+    ///         uint8, `[height, width]` or `[height, width, 3]`.
     ///     input: The input's name; the first without it.
     ///
     /// Returns:
@@ -476,9 +509,14 @@ impl Model {
     ///     TypeError: Something else than a picture.
     ///     KeyError: There is no such input.
     #[pyo3(signature = (image, input=None))]
-    fn preprocess<'py>(&self, image: &Bound<'py, PyAny>, input: Option<&str>) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
+    fn preprocess<'py>(
+        &self,
+        image: &Bound<'py, PyAny>,
+        input: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyArrayDyn<f32>>> {
         let py = image.py();
-        let (values, [channels, height, width]) = self.prepared(image, input)?;
+        let input = input.map(named).transpose()?;
+        let (values, [channels, height, width]) = self.prepared(image, input.as_deref())?;
         let array = numpy::PyArray1::from_vec(py, values);
         Ok(array.reshape([1, channels, height, width])?.to_dyn().clone())
     }
@@ -500,12 +538,10 @@ impl Model {
     fn classify(
         &self,
         image: &Bound<'_, PyAny>,
-        top_k: isize,
-        labels: Option<Vec<String>>,
+        #[pyo3(from_py_with = how_many)] top_k: usize,
+        labels: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<(String, f32)>> {
         let py = image.py();
-        let wrong = |_| PyValueError::new_err(format!("top_k is a number from 0 on, not {top_k}"));
-        let top_k = usize::try_from(top_k).map_err(wrong)?;
         let output = &self.model.outputs()[0];
         let scores: usize = output.shape().iter().skip(1).product();
         let is_ranking = output.shape().iter().skip(1).filter(|&&size| size > 1).count() == 1;
@@ -513,7 +549,10 @@ impl Model {
             let message = format!("{} is no network that tells classes of a picture apart", self.model.name());
             return Err(PyTypeError::new_err(message));
         }
-        let labels = labels.unwrap_or_else(|| self.labels());
+        let labels = match labels.map(|labels| labels.extract::<Vec<String>>()).transpose() {
+            Ok(given) => given.unwrap_or_else(|| self.labels()),
+            Err(_) => return Err(PyTypeError::new_err("labels is a list of strings, one for each class")),
+        };
         if !labels.is_empty() && labels.len() != scores {
             let message = format!("there are {} labels, and the network has {scores} classes", labels.len());
             return Err(PyValueError::new_err(message));
@@ -569,10 +608,10 @@ impl Model {
     /// By the file that it was loaded from, else by its bytes.
     fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
         let module = py.import("netc._netc")?;
-        let threads = self.threads;
+        let ModelOptions { threads, copy_weights, memory, .. } = self.options;
         match &self.file {
-            Some(file) => Ok((module.getattr("load")?, (file, threads).into_pyobject(py)?)),
-            None => Ok((module.getattr("load_bytes")?, (self.to_bytes(py)?, threads).into_pyobject(py)?)),
+            Some(file) => Ok((module.getattr("load")?, (file, threads, copy_weights, memory).into_pyobject(py)?)),
+            None => Ok((module.getattr("load_bytes")?, (self.to_bytes(py)?, threads, memory).into_pyobject(py)?)),
         }
     }
 

@@ -176,7 +176,7 @@ def test_wrong_arrays_are_refused(digits: netc.Model, tmp_path: pathlib.Path) ->
         (np.zeros((1, 1, 28, 28), np.complex64), TypeError, "not complex64"),
         (np.zeros((1, 1, 28, 28), object), TypeError, "not object"),
         ("seven.png", TypeError, "not a string"),
-        (None, TypeError, "not object"),
+        (None, TypeError, "array of float32, not NoneType"),
     ]:
         with pytest.raises(error, match=message):
             digits(wrong)
@@ -396,9 +396,7 @@ def test_one_model_of_several_sizes(tmp_path: pathlib.Path) -> None:
         np.testing.assert_array_equal(other(large), model(large))
     # The file's texts say what it was made of.
     assert netc.load(path)(image(3, 1, 3, 20, 20)).shape == (1, 2)
-    by_bytes = pickle.loads(pickle.dumps(model))
-    with pytest.raises(ValueError, match=r"image \[N,3,16,16\]; image \[N,3,24,40\], not for \[1, 3, 20, 20\]"):
-        by_bytes(image(3, 1, 3, 20, 20))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model))(image(3, 1, 3, 20, 20)), model(image(3, 1, 3, 20, 20)))
     with pytest.raises(ValueError, match="the size 16x16 is listed twice"):
         netc.compile(PICTURES, seed=1, sizes=[(16, 16), (16, 16)])
     with pytest.raises(ValueError, match="64 are the most"):
@@ -427,7 +425,7 @@ def test_a_cache_keeps_what_is_compiled(tmp_path: pathlib.Path) -> None:
 
 
 def test_random_weights_are_warned_of() -> None:
-    with pytest.warns(UserWarning, match="any: no weights were given or found: they are random, as by seed=0") as caught:
+    with pytest.warns(netc.NetcWarning, match="any: no weights were given or found: they are random, as by seed=0") as caught:
         random = netc.compile(PICTURES)
     assert caught[0].filename == __file__
     with warnings.catch_warnings():

@@ -21,6 +21,15 @@ def test_tensors_are_read_where_they_are(digits: netc.Model) -> None:
         digits(tensor.requires_grad_())
 
 
+def test_tensors_of_bfloat16_are_copied(digits: netc.Model) -> None:
+    tensor = torch.randn(2, 1, 28, 28).to(torch.bfloat16)
+    np.testing.assert_array_equal(digits(tensor), digits(tensor.float()))
+    with pytest.raises(TypeError, match="image takes"):
+        digits(torch.zeros(1, 1, 28, 28, device="meta"))
+    with pytest.raises(TypeError, match="image takes"):
+        digits(torch.zeros(1, 1, 28, 28).to_sparse())
+
+
 def test_a_module_becomes_a_model() -> None:
     pytest.importorskip("onnxscript")
     torch.manual_seed(0)
@@ -31,5 +40,9 @@ def test_a_module_becomes_a_model() -> None:
     model = netc.from_torch(module, example)
     images = torch.randn(5, 3, 16, 16)
     np.testing.assert_allclose(model(images), module(images).detach().numpy(), rtol=1e-4, atol=1e-5)
+    # Nothing is left of the export, and the model is compiled for pictures of another size all the same.
+    assert model.name == "sequential"
+    other = torch.randn(1, 3, 20, 12)
+    np.testing.assert_allclose(model(other), module(other).detach().numpy(), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="training mode"):
         netc.from_torch(module.train(), example)

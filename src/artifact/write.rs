@@ -3,6 +3,7 @@
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use crate::parallel;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -169,7 +170,7 @@ fn write_around(
 
 /// The checksums of the blocks of the padded weights.
 fn checksums(weights: &[u8]) -> Vec<u64> {
-    let mut sums: Vec<u64> = weights.par_chunks(BLOCK).map(xxh3_64).collect();
+    let mut sums: Vec<u64> = parallel::shared(|| weights.par_chunks(BLOCK).map(xxh3_64).collect());
     if let (Some(last), Some(sum)) = (weights.chunks(BLOCK).last(), sums.last_mut()) {
         let mut block = last.to_vec();
         block.resize(padded(last.len() as u64) as usize, 0);

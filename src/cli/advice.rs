@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use clap::{Command, CommandFactory};
 
 use super::args::Cli;
+use crate::advice::{Flag, replaced};
 
 /// Commands whose flag a message is taken to mean, the first that has it; then the others, in their order.
 const PREFERRED: [&str; 2] = ["run", "compile"];
@@ -20,30 +21,15 @@ pub(super) fn fitted(text: &str, command: Option<usize>) -> Cow<'_, str> {
     let commands: Vec<(&str, BTreeSet<&str>)> =
         all.get_subcommands().map(|c| (c.get_name(), flags_of(&all, c))).collect();
     let own = &commands[command].1;
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find("--") {
-        let (before, flag) = rest.split_at(at);
-        let end = flag[2..].find(|c: char| !c.is_ascii_lowercase() && c != '-').map_or(flag.len(), |end| end + 2);
-        out += before;
-        let stands_alone = !out.ends_with(|c: char| c.is_alphanumeric() || matches!(c, '-' | '/' | '.' | '_'));
-        let is_of_another = || commands.iter().any(|(name, _)| phrase(&out).contains(&format!("netc {name} ")));
-        if stands_alone && !own.contains(&flag[2..end]) && !is_of_another() {
-            let owner = PREFERRED.iter().filter_map(|name| commands.iter().find(|(c, _)| c == name)).chain(&commands);
-            if let Some((name, _)) = owner.into_iter().find(|(_, flags)| flags.contains(&flag[2..end])) {
-                out += &format!("netc {name} ");
-            }
+    let owned = |flag: &Flag| {
+        if own.contains(flag.name) || flag.is_of_command {
+            return None;
         }
-        out += &flag[..end];
-        rest = &flag[end..];
-    }
-    out += rest;
-    out.into()
-}
-
-/// What stands before a flag and may be the command line of which it is a part: `netc run model.net `.
-fn phrase(before: &str) -> &str {
-    before.rsplit(['\n', '`', ';', '(']).next().unwrap_or_default()
+        let mut owners = PREFERRED.iter().filter_map(|name| commands.iter().find(|(c, _)| c == name)).chain(&commands);
+        let (name, _) = owners.find(|(_, flags)| flags.contains(flag.name))?;
+        Some(format!("netc {name} {}", flag.whole))
+    };
+    replaced(text, owned).into()
 }
 
 /// The long flags of a command and of those within it.
@@ -61,6 +47,13 @@ mod tests {
     use clap::error::ErrorKind;
 
     use super::*;
+
+    #[test]
+    fn the_list_of_commands_is_theirs() {
+        let all = Cli::command();
+        let names: Vec<&str> = all.get_subcommands().map(Command::get_name).collect();
+        assert_eq!(names, crate::advice::COMMANDS);
+    }
 
     fn of(command: &str, text: &str) -> String {
         let place = Cli::command().get_subcommands().position(|c| c.get_name() == command);
@@ -172,7 +165,7 @@ mod tests {
                     continue;
                 }
                 // Its tests ask for flags that there are not.
-                if path.ends_with("cli/advice.rs") || path.extension().is_none_or(|extension| extension != "rs") {
+                if path.ends_with("advice.rs") || path.extension().is_none_or(|extension| extension != "rs") {
                     continue;
                 }
                 let source = std::fs::read_to_string(&path).unwrap();

@@ -141,7 +141,8 @@ impl Console {
 
     /// Findings in a spec: as text on standard error, as JSON (for programs) on standard output.
     pub(crate) fn diagnostics(&self, diagnostics: &[Diagnostic], sources: &Sources) -> Result<()> {
-        let diagnostics = diagnostics.iter().map(|d| self.with_flags_of_the_command(d));
+        let diagnostics =
+            diagnostics.iter().map(|d| d.clone().worded(|text| advice::fitted(text, self.command).into_owned()));
         match self.format {
             MessageFormat::Json => {
                 let diagnostics: Vec<Diagnostic> = diagnostics.collect();
@@ -160,13 +161,6 @@ impl Console {
                 Ok(())
             }
         }
-    }
-
-    fn with_flags_of_the_command(&self, diagnostic: &Diagnostic) -> Diagnostic {
-        let fitted = |text: &String| advice::fitted(text, self.command).into_owned();
-        let Diagnostic { message, notes, help, .. } = diagnostic;
-        let [notes, help] = [notes, help].map(|texts| texts.iter().map(fitted).collect());
-        Diagnostic { message: fitted(message), notes, help, ..diagnostic.clone() }
     }
 
     /// Tells why the command failed. Mistakes of a spec come with their source.

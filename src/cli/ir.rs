@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use crate::parallel;
 use clap::{Args, ValueEnum};
 use rayon::prelude::*;
 
@@ -227,7 +228,7 @@ fn clif_text(program: &Program, target: &Target) -> std::result::Result<String, 
 fn listing(program: &Program, target: &Target) -> std::result::Result<String, backend::Error> {
     let back_ends = BackEnds::new(target)?;
     let list = |f: &Function| Ok(format!("\n{}:\n{}", f.name, back_ends.of(f)?.listing(f)?));
-    program.functions.par_iter().map(list).collect()
+    parallel::shared(|| program.functions.par_iter().map(list).collect())
 }
 
 /// The machine code, with the steps' names where they begin.

@@ -16,7 +16,7 @@ use crate::artifact::is_portable;
 use crate::diagnostic::Diagnostic;
 use crate::driver::{
     Compiler, Error, Event, NOT_FINITE, Network, Observer, Part, Stage, WeightsFrom, WeightsReport, input_ports,
-    weights_beside,
+    of_weights, shortened, weights_beside,
 };
 use crate::elaborate;
 use crate::image;
@@ -30,7 +30,6 @@ use crate::render::escape;
 use crate::runtime::{Model, ModelOptions};
 use crate::target::Target;
 use crate::trial::store;
-use crate::weights::Choice;
 use crate::weights::file::split_key;
 use crate::weights::rename::Renames;
 
@@ -433,6 +432,8 @@ pub(crate) fn observed(
                 return shown.set_position(done as u64);
             }
             Event::Remark(remark) => return shown.suspend(|| detail(remark, console)),
+            // Told by `report`, when the bar is gone.
+            Event::Warning(_) => return,
         };
         let doing = match stage {
             Stage::Front => "reading",
@@ -503,9 +504,8 @@ fn weights_note(network: &Network, console: Console) {
             grouped(network.stats.totals.params),
             network.graph.name,
         )),
-        WeightsReport::File { path, loaded, choice, .. } => {
-            idle_renames(path, &loaded.idle_renames, console);
-            choice.iter().for_each(|choice| choice_note(path, choice, console));
+        WeightsReport::File { path, loaded, .. } => {
+            of_weights(&network.weights).iter().for_each(|note| console.note(&note.message));
             console.detail(format_args!("{}: {} tensors loaded", path.display(), loaded.weights));
             if let Some(prefix) = loaded.prefix {
                 console.detail(format_args!("{}: `{prefix}` was left out of all names", path.display()));
@@ -515,22 +515,6 @@ fn weights_note(network: &Network, console: Console) {
                     "{}: {} tensors have other axes of size 1",
                     path.display(),
                     loaded.reshaped
-                ));
-            }
-            if !loaded.missing.is_empty() {
-                console.note(format_args!(
-                    "{}: {} weights are not in it and stay as they begin: {}",
-                    path.display(),
-                    loaded.missing.len(),
-                    shortened(&loaded.missing)
-                ));
-            }
-            if !loaded.extra.is_empty() {
-                console.note(format_args!(
-                    "{}: {} tensors are not the network's: {}",
-                    path.display(),
-                    loaded.extra.len(),
-                    shortened(&loaded.extra)
                 ));
             }
             if loaded.bookkeeping > 0 {
@@ -548,28 +532,4 @@ fn weights_note(network: &Network, console: Console) {
             }
         }
     }
-}
-
-/// Tells of renamings that did nothing: one list may serve several files, but a slip is likelier.
-pub(crate) fn idle_renames(path: &Path, idle: &[String], console: Console) {
-    if !idle.is_empty() {
-        let (path, list) = (path.display(), shortened(idle));
-        console.note(format_args!("{path}: no name is matched by {list}, which --rename or --weight-map changes"));
-    }
-}
-
-/// Which of a checkpoint's sets of weights was taken, and how to have another.
-pub(crate) fn choice_note(path: &Path, choice: &Choice, console: Console) {
-    let (path, others) = (path.display(), shortened(&choice.others));
-    console.note(format_args!(
-        "{path}: {} is taken, not {others}; {path}:{} names the other",
-        choice.taken, choice.others[0]
-    ));
-}
-
-/// A list for one line.
-fn shortened(items: &[String]) -> String {
-    const SHOWN: usize = 6;
-    let more = if items.len() > SHOWN { format!(" and {} more", items.len() - SHOWN) } else { String::new() };
-    items.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ") + &more
 }

@@ -344,6 +344,8 @@ fn type_name(ty: ParamType) -> &'static str {
         ParamType::Axis => "axis, from the end below 0",
         ParamType::Axes => "list of axes",
         ParamType::Size3 => "size or (depth, height, width)",
+        ParamType::Sizes => "size, (height, width) or (depth, height, width)",
+        ParamType::Floats3 => "float, (vertical, horizontal) or (depth, vertical, horizontal)",
         ParamType::Pad3 => "count, (depth, height, width), or before each and behind each",
         ParamType::Ints => "list of integers",
         ParamType::Floats => "list of floats",

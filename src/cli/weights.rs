@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::args::RenamingArgs;
 use super::console::{Console, bytes, grouped, table};
 use super::failure::{Failure, Result};
-use super::network::{choice_note, idle_renames, keep_inputs, options, refuse_name, renames, settings};
-use crate::driver::{Compiler, WeightsFrom};
+use super::network::{keep_inputs, options, refuse_name, renames, settings};
+use crate::driver::{Compiler, WeightsFrom, of_choice, of_renames};
 use crate::ir::Phase;
 use crate::output::OutputFile;
 use crate::tensor::{NotFinite, Shape};
@@ -93,7 +93,7 @@ pub(crate) fn run(args: &WeightsArgs, console: Console) -> Result<()> {
         None => look(args, console),
         Some(WeightsCommand::List { file, json }) => {
             let (path, file) = (file, opener(console).open_weights(file)?);
-            file.choice.iter().for_each(|choice| choice_note(path, choice, console));
+            file.choice.iter().for_each(|choice| console.note(of_choice(path, choice).message));
             list(&file, *json, console)
         }
         Some(WeightsCommand::Init { file, output, model, set, seed }) => {
@@ -149,14 +149,14 @@ fn look(args: &WeightsArgs, console: Console) -> Result<()> {
     args.output.iter().try_for_each(|output| keep_inputs(output, inputs()))?;
     let path = args.file.as_deref().ok_or_else(|| Failure::Usage("which file?".into()))?;
     let mut file = opener(console).open_weights(path)?;
-    file.choice.iter().for_each(|choice| choice_note(path, choice, console));
+    file.choice.iter().for_each(|choice| console.note(of_choice(path, choice).message));
     let renames = renames(&args.renaming)?;
     match &args.network {
         Some(spec) => compare(args, spec, path, file, renames, console),
         None => {
             let renamed = renames.apply(&mut file.entries);
             let idle = renamed.map_err(|e| Failure::message(format!("{}: {e}", path.display())))?;
-            idle_renames(path, &idle, console);
+            of_renames(path, &idle).iter().for_each(|note| console.note(&note.message));
             list(&file, args.json, console)
         }
     }
@@ -178,7 +178,7 @@ fn compare(
     let given: Vec<String> = file.entries.iter().map(|e| e.name.clone()).collect();
     let compared = compiler.compare_weights(&network, &mut file);
     let (loaded, misfit) = compared.map_err(|e| Failure::message(format!("{}: {e}", path.display())))?;
-    idle_renames(path, &loaded.idle_renames, console);
+    of_renames(path, &loaded.idle_renames).iter().for_each(|note| console.note(&note.message));
     let renamed = given.iter().zip(&file.entries).filter(|(given, e)| **given != e.name).count();
     let pairs = matching::propose(&misfit);
     let text = match args.json {

@@ -8,6 +8,7 @@
 
 use super::vector::backend::{self, BackEnds};
 use super::vector::{Callee, Compiled, Function, Inst, Program, VerifyError, clif};
+use crate::parallel;
 use crate::target::Target;
 use cranelift_codegen::binemit::Reloc;
 use cranelift_codegen::control::ControlPlane;
@@ -71,7 +72,8 @@ pub(crate) fn build(program: &Program, target: &Target) -> Result<Linked, Error>
     let representatives = representatives(program);
     let distinct: Vec<usize> = (0..program.functions.len()).filter(|&i| representatives[i] == i).collect();
     let compile = |&i: &usize| back_ends.of(&program.functions[i])?.compile(&program.functions[i]);
-    let compiled: Vec<Compiled> = distinct.par_iter().map(compile).collect::<Result<_, backend::Error>>()?;
+    let compiled = || distinct.par_iter().map(compile).collect::<Result<Vec<Compiled>, backend::Error>>();
+    let compiled = parallel::shared(compiled)?;
 
     let cranelift = clif::Compiler::new(target).map_err(backend::Error::from)?;
     let mut module = ImageModule::new(cranelift.isa());

@@ -12,6 +12,8 @@ pub(crate) mod link;
 pub(crate) mod packing;
 pub(crate) mod vector;
 
+use crate::memory::address_space;
+use crate::parallel;
 use rayon::prelude::*;
 
 use crate::artifact::{Destination, Image, Manifest, Port, StateRecord, StepRecord, WeightRange, Weights};
@@ -102,7 +104,13 @@ pub(crate) fn generate_after(
         return Err(Error::Unit { lanes, registers });
     }
     let plan = plan::plan(verified, target, options)?;
-    affordable(format!("code for {} steps", plan.steps.len()), plan.code_memory(), options.memory)?;
+    let (what, needed) = (format!("code for {} steps", plan.steps.len()), plan.code_memory());
+    // A process that allocates beyond the addresses that it may have comes to its end.
+    let in_addresses = needed.saturating_add(COMPILING);
+    if let Some(left) = address_space().filter(|&left| in_addresses > left) {
+        return Err(PlanError::Addresses { what, needed: in_addresses, left }.into());
+    }
+    affordable(what, needed, options.memory)?;
     emit(graph, target, plan, options.memory, earlier)
 }
 
@@ -177,6 +185,9 @@ fn affordable(what: String, needed: u64, memory: Option<u64>) -> Result<(), Plan
     }
 }
 
+/// Bytes of addresses that compiling takes whatever the network: what the C library reserves for two threads.
+const COMPILING: u64 = 128 << 20;
+
 /// Compiles an optimized graph. The packed weights go where `destination` says.
 ///
 /// # Errors
@@ -212,7 +223,7 @@ pub(crate) fn build(
         affordable("packing the weights".into(), generated.weight_bytes as u64, generated.memory)?;
     }
     let link = || link::build(&generated.program, target);
-    let (linked, weights) = rayon::join(link, || pack(graph, generated, destination, kept, wanted));
+    let (linked, weights) = parallel::join(link, || pack(graph, generated, destination, kept, wanted));
     let (linked, weights) = (linked.map_err(|e| Error::Link(Box::new(e)))?, weights?);
     let manifest = manifest(graph, generated, &linked);
     Ok(Image { manifest, code: linked.code, weights })
@@ -333,7 +344,7 @@ fn pack(
         }
         if !parts.is_empty() {
             let values: Vec<Values> = packing.weights.iter().map(|&w| graph.weights.values(w)).collect();
-            parts.into_par_iter().for_each(|(part, out)| part.fill(&values, out));
+            parallel::shared(|| parts.into_par_iter().for_each(|(part, out)| part.fill(&values, out)));
         }
     }
     Ok(weights)

@@ -24,8 +24,10 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::hash::{ContentHash, hash_file};
+use super::recipe::IN_MEMORY;
 use super::weights::weights_beside;
 use super::{Compiler, Error, ModelFile, Network, NetworkSource};
+use crate::artifact::OpenError;
 use crate::mapped::{Stamp, Status};
 use crate::opened;
 use crate::output::OutputFile;
@@ -143,6 +145,11 @@ impl Cache {
             }
             NetworkSource::Compiled(path) => {
                 let _ = writeln!(text, "compiled {:?}", std::path::absolute(path).map_err(named)?);
+            }
+            NetworkSource::Open(model) => {
+                let texts = model.texts().map_err(|cause| OpenError { path: IN_MEMORY.into(), cause })?;
+                let made_of = format!("{:?} {texts:?}", model.about());
+                let _ = writeln!(text, "open {}", ContentHash::of(made_of.as_bytes()));
             }
         }
         for compiler in compilers {
@@ -304,6 +311,7 @@ fn made_of(source: &NetworkSource, network: &Network, compiler: &Compiler) -> io
         NetworkSource::Text { name, .. } | NetworkSource::Bytes { name, .. } => {
             read.filter(|(path, _)| path != name).collect()
         }
+        NetworkSource::Open(_) => read.collect(),
         NetworkSource::File(path) | NetworkSource::Compiled(path) => read.chain([(path.clone(), None)]).collect(),
     };
     let more = network.graph.weights.files.iter().chain(&compiler.tuning);

@@ -12,7 +12,7 @@ use crate::passes::Selection;
 use crate::plan;
 use crate::runtime::ModelOptions;
 use crate::target::Target;
-use crate::weights::rename::Renames;
+use crate::weights::rename::{RenameError, Renames};
 
 /// Compiles networks. See [`Self::compile_file`].
 ///
@@ -153,6 +153,16 @@ impl Compiler {
     pub fn weights(mut self, path: impl Into<PathBuf>) -> Self {
         self.weights = WeightsFrom::Files([self.weights.paths(), &[path.into()]].concat());
         self
+    }
+
+    /// Renames what a file of weights holds: what the regular expression matches in a name becomes `replacement`, in which `$1`
+    /// and `${name}` are its groups. Said several times, the rules are followed in their order.
+    ///
+    /// # Errors
+    /// Where the regular expression is none.
+    pub fn rename(mut self, pattern: &str, replacement: &str) -> Result<Self, RenameError> {
+        self.renames.pair(pattern, replacement)?;
+        Ok(self)
     }
 
     /// Initialises the weights by this seed, whatever files there are.

@@ -94,7 +94,11 @@ impl Error {
     pub fn is_memory(&self) -> bool {
         match self {
             Error::Codegen(error) => {
-                matches!(**error, codegen::Error::Memory(_) | codegen::Error::Plan(PlanError::Memory { .. }))
+                matches!(
+                    **error,
+                    codegen::Error::Memory(_)
+                        | codegen::Error::Plan(PlanError::Memory { .. } | PlanError::Addresses { .. })
+                )
             }
             Error::Open(OpenError { cause, .. }) | Error::Run(cause) => matches!(cause, Cause::TooLarge { .. }),
             _ => false,

@@ -18,6 +18,7 @@ mod cache;
 mod channels_last;
 mod compiler;
 mod error;
+mod findings;
 mod generation;
 mod hash;
 mod import;
@@ -36,6 +37,9 @@ pub use bare::{ObjectForm, ObjectOptions};
 pub use cache::Cache;
 pub use compiler::Compiler;
 pub use error::Error;
+pub use findings::Warning;
+#[cfg(feature = "cli")]
+pub(crate) use findings::{of_choice, of_renames, of_weights, shortened};
 pub(crate) use generation::Compiled;
 pub(crate) use hash::ContentHash;
 pub(crate) use hash::hash_file;
@@ -92,6 +96,7 @@ impl Compiler {
     pub fn optimized(&self, path: &Path) -> Result<Network, Error> {
         let mut network = self.front(path)?;
         self.load_weights(&mut network)?;
+        self.tell_findings(&network);
         self.optimize(&mut network);
         Ok(network)
     }

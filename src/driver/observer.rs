@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Compiler;
+use super::{Compiler, Warning};
 use crate::ir::Remark;
 
 /// What is being done, for whoever shows progress.
@@ -36,6 +36,8 @@ pub enum Event<'a> {
     },
     /// What code generation found out.
     Remark(&'a Remark),
+    /// Something that is likely not meant, once the weights are read.
+    Warning(&'a Warning),
 }
 
 /// Somebody who is told what goes on.
@@ -49,6 +51,33 @@ impl std::fmt::Debug for Observer {
 }
 
 impl Compiler {
+    /// Calls `tell` with each [`Warning`] of a network that this compiles, in place of whoever was told before.
+    ///
+    /// ```
+    /// # #[cfg(not(feature = "compile"))] fn main() {}
+    /// # #[cfg(feature = "compile")] fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// use netc::{Compiler, NetworkSource};
+    ///
+    /// let text = "netc 1  model m(spare = 1) { input x: f32[N, 1, 4, 4]  relu  output y }".to_string();
+    /// let told = Arc::new(Mutex::new(vec![]));
+    /// let list = told.clone();
+    /// let compiler = Compiler::new().on_warning(move |warning| list.lock().unwrap().push(warning.code()));
+    /// NetworkSource::Text { name: "m.net".into(), text }.compile(&compiler)?;
+    /// assert_eq!(*told.lock().unwrap(), ["unused-name"]);
+    /// # Ok(()) }
+    /// ```
+    pub fn on_warning(mut self, tell: impl Fn(&Warning) + Send + Sync + 'static) -> Self {
+        let observe = move |event: Event| {
+            if let Event::Warning(warning) = event {
+                tell(warning);
+            }
+        };
+        self.observer = Some(Observer(Arc::new(observe)));
+        self
+    }
+
     pub(super) fn begin(&self, stage: Stage) {
         self.tell(Event::Begin(stage));
     }

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::programs::Programs;
 use super::weights::fingerprint;
 use super::{Compiler, Error, Network, Part, WeightsFrom, WeightsReport};
-use crate::artifact::{About, Container, Destination, Origin, Recipe, SourceHash, Texts};
+use crate::artifact::{About, Container, Destination, OpenError, Origin, Recipe, SourceHash, Texts};
 use crate::diagnostic::Source;
 use crate::elaborate;
 use crate::ir::Kind;
@@ -148,6 +148,20 @@ pub(crate) fn remake_for(
     let made = Container::open(path)?.describe()?.swap_remove(0);
     remade_network(path, made, shapes, options)
 }
+
+/// As [`remake_for`], of a model that is open.
+pub(super) fn remake_open(
+    model: &Model,
+    shapes: &BTreeMap<String, Vec<usize>>,
+    options: ModelOptions,
+) -> Result<(Compiler, Network), Error> {
+    let path = Path::new(IN_MEMORY);
+    let texts = model.texts().map_err(|cause| OpenError { path: path.into(), cause })?;
+    remade_network(path, (model.about().clone(), texts), shapes, options)
+}
+
+/// What messages call a model of which there is no file.
+pub(super) const IN_MEMORY: &str = "<bytes>";
 
 /// What a program was made of, for inputs of other `shapes` where they are given.
 fn remade_network(

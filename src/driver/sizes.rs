@@ -29,6 +29,8 @@ pub enum NetworkSource {
     },
     /// A compiled model, which has the texts that it was made of and says where its weights are.
     Compiled(PathBuf),
+    /// The same, of which there is no file: it is open.
+    Open(Arc<Model>),
 }
 
 impl NetworkSource {
@@ -38,14 +40,16 @@ impl NetworkSource {
     /// # Errors
     /// As [`Compiler::front`], and where a compiled model's weights are not to be found.
     pub(super) fn optimized(&self, compiler: &Compiler) -> Result<(Compiler, Network), Error> {
-        let (compiler, mut network) = match self {
+        let (made_by, mut network) = match self {
             NetworkSource::Compiled(path) => recipe::remake_for(path, &compiler.shapes, compiler.options)?,
+            NetworkSource::Open(model) => recipe::remake_open(model, &compiler.shapes, compiler.options)?,
             NetworkSource::File(path) => loaded(compiler, compiler.front(path)?)?,
             NetworkSource::Text { name, text } => loaded(compiler, compiler.front_text(name, text.as_str())?)?,
             NetworkSource::Bytes { name, bytes } => loaded(compiler, compiler.front_bytes(name, bytes)?)?,
         };
-        compiler.optimize(&mut network);
-        Ok((compiler, network))
+        compiler.tell_findings(&network);
+        made_by.optimize(&mut network);
+        Ok((made_by, network))
     }
 
     /// The model in memory.

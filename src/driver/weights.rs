@@ -16,6 +16,7 @@ use crate::elaborate::{elaborate, integer_parameters};
 use crate::ir::{CutError, Graph, NodeId, Phase};
 use crate::ops::Op;
 use crate::ops::layer::Value;
+use crate::parallel;
 use crate::tensor::NotFinite;
 use crate::weights::entries::Entry;
 use crate::weights::load::{Loaded, Misfit, Tolerance, compare, load, not_finite};
@@ -137,7 +138,7 @@ impl Compiler {
                 // Both read all that the file holds. The fingerprint is that of the names that the file has,
                 // since a recipe is followed by reading it again.
                 let weights = &network.graph.weights;
-                let (hash, odd) = rayon::join(|| fingerprint(&given), || not_finite(weights, &tolerance));
+                let (hash, odd) = parallel::join(|| fingerprint(&given), || not_finite(weights, &tolerance));
                 loaded.not_finite = odd;
                 loaded.idle_renames = idle_renames;
                 network.graph.weights.files.append(&mut file.paths);

@@ -10,7 +10,7 @@ use crate::ir::NodeId;
 use crate::ops::form::Form;
 use crate::ops::layer::{Args, Arity, Layer, LayerError, Param, ParamType, Preset, Value, with_a_number};
 use crate::ops::{Op, Reshape, ShapeError, WeightDecl};
-use crate::syntax::ast::{Arg, Call, Definition, Expr, ExprKind, Ident, Label};
+use crate::syntax::ast::{Arg, BinaryOp, Call, Definition, Expr, ExprKind, Ident, Label};
 use crate::tensor::Shape;
 use crate::weights::WeightId;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -173,16 +173,19 @@ impl Elaborator<'_> {
             },
             _ => None,
         };
-        if let Some((name, value)) = form.as_ref().and_then(|form| form.set.clone()) {
-            layer_call.args.set(name, value);
-        }
-        let op = match (layer.build)(&layer_call.args) {
-            Ok(op) => op,
-            Err(error) => {
-                self.layer_error(frame, &layer_call, error);
-                return Flow::Unknown;
+        let mut ops = vec![];
+        // Without a form, a stage that changes nothing.
+        for stage in form.as_ref().map_or(vec![&[][..]], |form| form.stages.iter().map(|s| &s.set[..]).collect()) {
+            stage.iter().for_each(|(name, value)| layer_call.args.set(name, value.clone()));
+            match (layer.build)(&layer_call.args) {
+                Ok(op) => ops.push(op),
+                Err(error) => {
+                    self.layer_error(frame, &layer_call, error);
+                    return Flow::Unknown;
+                }
             }
-        };
+        }
+        let op = ops[0].clone();
         if let Some((param, message)) = op.caution() {
             let given = layer_call.given.iter().find(|(name, _)| *name == param);
             let span = given.map_or(call.name.span, |(_, span)| *span);
@@ -207,7 +210,7 @@ impl Elaborator<'_> {
         let operands: &[NodeId] = if layer.arity == Arity::Source { &[] } else { &[input] };
         let result = match &form {
             None => self.add_node(frame, op, operands, call.span, labelled),
-            Some(form) => self.in_form(frame, op, form, input, call.span, labelled),
+            Some(form) => self.in_form(frame, &ops, form, input, call.span, labelled),
         };
         match result {
             Ok(node) => Flow::Node(node),
@@ -260,19 +263,24 @@ impl Elaborator<'_> {
         self.report.add(super::with_calls(diagnostic.help("if twice is meant, write `here` for both"), &frame.calls));
     }
 
-    /// Adds an operation on a value that is taken for another shape, and gives the result its axes back.
+    /// Adds operations on a value that is taken for other shapes, and gives the result its axes back.
     fn in_form(
         &mut self,
         frame: &Frame,
-        op: Op,
+        ops: &[Op],
         form: &Form,
         value: NodeId,
         span: Span,
         labelled: bool,
     ) -> Result<NodeId, ShapeError> {
-        let reshaped = self.add_node(frame, Reshape { shape: form.before.clone() }.into(), &[value], span, false)?;
-        let node = self.add_node(frame, op, &[reshaped], span, labelled)?;
-        let shape = form.after(&self.graph.node(value).shape, &self.graph.node(node).shape);
+        let of_value = self.graph.node(value).shape.clone();
+        let mut node = value;
+        for (stage, op) in form.stages.iter().zip(ops) {
+            let shape = stage.before.sizes(&of_value, &self.graph.node(node).shape);
+            let taken = self.add_node(frame, Reshape { shape }.into(), &[node], span, false)?;
+            node = self.add_node(frame, op.clone(), &[taken], span, labelled)?;
+        }
+        let shape = form.after(&of_value, &self.graph.node(node).shape);
         self.add_node(frame, Reshape { shape }.into(), &[node], span, false)
     }
 
@@ -374,7 +382,7 @@ impl Elaborator<'_> {
     fn is_open(&self, frame: &Frame, e: &Expr) -> bool {
         match &e.kind {
             ExprKind::Name(name) => self.bound(frame, name).is_some(),
-            kind => !is_plain(e) && matches!(kind, ExprKind::Index(..) | ExprKind::If { .. }),
+            _ => may_be_number(e),
         }
     }
 
@@ -489,7 +497,7 @@ impl Elaborator<'_> {
         let mut args = call.args.clone();
         if let Some(param) = error.param.and_then(|p| call.layer.params.iter().find(|l| l.name == p)) {
             match param.preset.value().or(match param.ty {
-                ParamType::Size | ParamType::Size2 | ParamType::Size3 => Some(Value::Int(1)),
+                ParamType::Size | ParamType::Size2 | ParamType::Size3 | ParamType::Sizes => Some(Value::Int(1)),
                 _ => None,
             }) {
                 Some(value) => args.set(param.name, value),
@@ -758,11 +766,20 @@ pub(super) fn is_plain(e: &Expr) -> bool {
     match &e.kind {
         List(values) => values.iter().all(is_plain),
         Field(_, field) => super::expression::FIELDS.contains(&field.name.as_str()),
+        // Lists are added, too.
+        Binary(BinaryOp::Add, _, left, right) => {
+            [left, right].into_iter().any(|e| is_plain(e) && !matches!(e.kind, List(_)))
+        }
         kind => matches!(
             kind,
             Int(_) | Float(_) | Bool(_) | Tuple(_) | Unary(..) | Binary(..) | Range { .. } | Function(..)
         ),
     }
+}
+
+/// Whether an argument that is no name and not plain may still turn out to be a number.
+pub(super) fn may_be_number(e: &Expr) -> bool {
+    !is_plain(e) && matches!(e.kind, ExprKind::Index(..) | ExprKind::If { .. } | ExprKind::Binary(..))
 }
 
 /// Parameters without a default that a call does not give.
@@ -800,7 +817,7 @@ pub(crate) fn assign<'a>(args: &'a [Arg], params: &[&str]) -> Vec<Option<&'a Arg
 /// is joined with the flow, whatever it is.
 fn places_flow(frame: &Frame, call: &Call) -> bool {
     let places = call.args.iter().filter(|arg| arg.name.is_none()).map(|arg| &arg.value);
-    let operands: Vec<&Expr> = places.flat_map(in_list).collect();
+    let operands: Vec<&Expr> = places.flat_map(in_lists).collect();
     let is_flow = |e: &&Expr| match e.kind {
         ExprKind::Here => true,
         ExprKind::In => frame.input == frame.here,
@@ -809,11 +826,12 @@ fn places_flow(frame: &Frame, call: &Call) -> bool {
     operands.len() > 1 && operands.iter().any(is_flow)
 }
 
-/// The values that a list holds as it is written, or the one that is no list.
-fn in_list(e: &Expr) -> &[Expr] {
+/// The values that a list, or a sum of lists, holds as it is written; what is no list is one.
+fn in_lists(e: &Expr) -> Vec<&Expr> {
     match &e.kind {
-        ExprKind::List(values) => values,
-        _ => std::slice::from_ref(e),
+        ExprKind::List(values) => values.iter().collect(),
+        ExprKind::Binary(BinaryOp::Add, _, left, right) => [in_lists(left), in_lists(right)].concat(),
+        _ => vec![e],
     }
 }
 
@@ -832,7 +850,7 @@ pub(super) fn holds_unknown(value: &Val) -> bool {
 /// Parameters that take integers up to [`MAX_SIZE`].
 fn takes_sizes(ty: ParamType) -> bool {
     use ParamType::*;
-    matches!(ty, Size | Count | Int | Place | Size2 | Count2 | Pad | Size3 | Pad3)
+    matches!(ty, Size | Count | Int | Place | Size2 | Count2 | Pad | Size3 | Sizes | Pad3)
 }
 
 /// Whether the number, or one of a list, is too large.
@@ -868,6 +886,13 @@ pub(super) fn convert(value: &Val, ty: ParamType) -> Result<Value, &'static str>
         let parts = value.parts().filter(|p| lengths.contains(&p.len()))?;
         parts.iter().map(|p| integer(p, least)).collect::<Option<Vec<_>>>().map(Value::Tuple)
     };
+    let numbers = |lengths: &[usize]| match value.number() {
+        Some(one) => Some(Value::Float(one)),
+        None => {
+            let parts = value.parts().filter(|p| lengths.contains(&p.len()))?;
+            parts.iter().map(|v| v.number().map(Value::Float)).collect::<Option<Vec<_>>>().map(Value::Tuple)
+        }
+    };
     let all =
         |of: fn(&Val) -> Option<Value>| value.parts()?.iter().map(of).collect::<Option<Vec<_>>>().map(Value::List);
     match ty {
@@ -884,17 +909,9 @@ pub(super) fn convert(value: &Val, ty: ParamType) -> Result<Value, &'static str>
             Some(_) => Err("a number of single precision, below 3.5e38"),
             None => Err("a number"),
         },
-        ParamType::Float2 => {
-            let pair = || {
-                value
-                    .parts()
-                    .filter(|p| p.len() == 2)?
-                    .iter()
-                    .map(|v| v.number().map(Value::Float))
-                    .collect::<Option<Vec<_>>>()
-            };
-            let one = value.number().map(Value::Float);
-            one.or_else(|| pair().map(Value::Tuple)).ok_or("a number or a pair (height, width) of them")
+        ParamType::Float2 => numbers(&[2]).ok_or("a number or a pair (height, width) of them"),
+        ParamType::Floats3 => {
+            numbers(&[2, 3]).ok_or("a number, (vertical, horizontal) or (depth, vertical, horizontal)")
         }
         ParamType::Bool => {
             if let Val::Bool(v) = value {
@@ -930,6 +947,9 @@ pub(super) fn convert(value: &Val, ty: ParamType) -> Result<Value, &'static str>
         ParamType::Size3 => integer(value, 1)
             .or_else(|| integers(&[3], 1))
             .ok_or("an integer from 1 on or three (depth, height, width) of them"),
+        ParamType::Sizes => integer(value, 1)
+            .or_else(|| integers(&[2, 3], 1))
+            .ok_or("an integer from 1 on, (height, width) or (depth, height, width)"),
         ParamType::Pad3 => integer(value, 0)
             .or_else(|| integers(&[3, 6], 0))
             .ok_or("an integer from 0 on, (depth, height, width), or those before each axis and behind each"),

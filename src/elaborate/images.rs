@@ -26,7 +26,11 @@ impl Elaborator<'_> {
                 Some(name) => (format!("no input is named `{}` so far", name.name), name.span),
                 None => ("there is no input so far".to_string(), span),
             };
-            if !self.report.has_errors() || input.is_some() {
+            let is_told = match input {
+                Some(name) => self.refused_inputs.contains(&name.name),
+                None => self.report.has_errors(),
+            };
+            if !is_told {
                 self.report.add(Diagnostic::error("unknown-input", message).primary(span, "preprocess what?"));
             }
             return;

@@ -46,7 +46,7 @@ use bindings::Bindings;
 use labels::{FrameId, Labels};
 use program::{DefinitionId, FileId, Program};
 use report::Report;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 use std::rc::Rc;
@@ -307,6 +307,8 @@ struct Elaborator<'a> {
     output_spans: HashMap<String, Span>,
     /// The `preprocess` of each input that has one.
     preprocess_spans: HashMap<NodeId, Span>,
+    /// Inputs that are none, of which a mistake told.
+    refused_inputs: HashSet<String>,
     /// Heights and widths that the text states of inputs which have others now.
     stated_sizes: HashMap<NodeId, [usize; 2]>,
     /// The names of classes, where they are given.
@@ -355,6 +357,7 @@ impl<'a> Elaborator<'a> {
             origins: HashMap::new(),
             output_spans: HashMap::new(),
             preprocess_spans: HashMap::new(),
+            refused_inputs: HashSet::new(),
             stated_sizes: HashMap::new(),
             class_labels_span: None,
             results: vec![],

@@ -48,7 +48,7 @@ pub(crate) fn choose(
         }
         (None, several) => several.iter().fold(
             Diagnostic::error("several-models", format!("the file holds {} models", several.len()))
-                .help(format!("say which one: --model {}", names.join(" or --model "))),
+                .help(format!("say which one: `--model {}`", names.join("` or `--model "))),
             |diagnostic, (_, d)| diagnostic.primary(d.name.span, "a model"),
         ),
     };
@@ -197,7 +197,10 @@ impl Elaborator<'_> {
                 self.note_input(name, node);
                 Flow::Node(node)
             }
-            None => Flow::Unknown,
+            None => {
+                self.refused_inputs.insert(name.name.clone());
+                Flow::Unknown
+            }
         };
         match self.labels.define(&self.in_call(&name.name), name.span, frame.id) {
             Ok(id) => self.labels.set(id, flow, true),

@@ -115,6 +115,14 @@ impl Picture {
         read_within(path.as_ref(), Exif::Heeded, DEFAULT_MEMORY)
     }
 
+    /// As [`Self::read`], of a file's bytes.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ImageError> {
+        decode(io::Cursor::new(bytes), Path::new("<bytes>"), Exif::Heeded, DEFAULT_MEMORY)
+    }
+
     /// The input of a network, of `shape` `[channels, height, width]`, row-major: the picture after all steps.
     ///
     /// # Errors

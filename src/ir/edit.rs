@@ -185,6 +185,26 @@ impl<'g> Editor<'g> {
         id
     }
 
+    /// As [`Self::insert`], with parameters that are nodes already.
+    pub(crate) fn insert_reading(
+        &mut self,
+        op: impl Into<Op>,
+        operands: &[NodeId],
+        parameters: &[NodeId],
+        like: NodeId,
+    ) -> NodeId {
+        let location = self.node(like).location.clone();
+        let id = self.graph.add(op, operands, vec![], None, location).expect("a pass inserts what fits");
+        self.graph.set_parameters(id, parameters);
+        self.count(id, -1);
+        id
+    }
+
+    /// The node of a weight as a parameter.
+    pub(crate) fn parameter_of(&mut self, weight: WeightId) -> NodeId {
+        self.graph.parameter_nodes(vec![weight])[0]
+    }
+
     /// Makes a node compute something else of the same shape. Its readers, name and place stay;
     /// former operands that nothing reads vanish.
     ///

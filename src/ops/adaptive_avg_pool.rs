@@ -3,7 +3,7 @@
 use super::attributes::attributes;
 use super::gradient::{Gradient, Gradients};
 use super::images::{Images, apart};
-use super::layer::{Arity, Layer, ParamType, Preset, param};
+use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::planes::fill_planes;
 use super::{AdaptiveAvgPoolGradient, Op, Operation, ShapeError, Window, image_shape, positive};
 use crate::tensor::{Shape, Tensor};
@@ -25,8 +25,19 @@ impl Operation for AdaptiveAvgPool {
         name: "adaptive_avg_pool",
         doc: "mean of windows chosen so that the output has the given size",
         arity: Arity::Unary,
-        params: &[param("output", ParamType::Size2, Preset::Required, "output size: one, or (height, width)")],
-        build: |a| Ok(AdaptiveAvgPool { output: a.size2("output") }.into()),
+        params: &[param(
+            "output",
+            ParamType::Sizes,
+            Preset::Required,
+            "output size: one, (height, width), of volumes three",
+        )],
+        build: |a| match a.count_of("output") {
+            3 => {
+                let message = "three sizes are those of a volume [N, C, D, H, W]".into();
+                Err(LayerError { param: "output", message })
+            }
+            _ => Ok(AdaptiveAvgPool { output: a.size2("output") }.into()),
+        },
         arguments: |op| match op {
             Op::AdaptiveAvgPool(op) => Some(vec![("output", op.output.into())]),
             _ => None,

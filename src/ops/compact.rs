@@ -56,6 +56,6 @@ impl Operation for Compact {
     }
 
     fn gradient(&self, _: &mut Gradient) -> Gradients {
-        Err("compact has no gradient in netc yet".into())
+        Err("has no gradient in netc yet".into())
     }
 }

@@ -1,11 +1,14 @@
 //! Convolution over one spatial axis or three, and the transposed form of both.
 
 use super::attributes::attributes;
-use super::gradient::{Gradient, Gradients};
+use super::gradient::{Gradient, Gradients, Value as Number};
 use super::images::{Images, apart};
 use super::layer::{Args, Arguments, Arity, Layer, Param, ParamType, Preset, Value, param};
 use super::planes::fill_planes;
-use super::{Init, Op, Operation, ShapeError, WeightDecl, check_groups, positive, window_output};
+use super::{
+    Concat, Conv2dWeightGradient, Init, Op, Operation, ShapeError, Slice, Transpose, WeightDecl, check_groups,
+    positive, window_output,
+};
 use crate::tensor::{Shape, Tensor};
 
 attributes! {
@@ -349,7 +352,107 @@ impl Operation for ConvNd {
         taps.saturating_mul(places as u64)
     }
 
-    fn gradient(&self, _: &mut Gradient) -> Gradients {
-        Err(format!("{} has no gradient in netc yet", self.layer_name()))
+    /// With respect to what comes in the transposed form, or the plain one, with the same weight.
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let axes = self.kernel.len();
+        let (x, dy) = (g.operand_shape(0), g.shape(g.of_result));
+        let mut adjoint = ConvNd {
+            channels: x[1],
+            bias: false,
+            transposed: !self.transposed,
+            output_pad: vec![0; axes],
+            ..self.clone()
+        };
+        if !self.transposed {
+            // What no window reaches, since the stride does not divide what is left.
+            for axis in 0..axes {
+                let reached =
+                    (dy[2 + axis] - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1;
+                adjoint.output_pad[axis] = x[2 + axis] + self.pad[axis] + self.pad[axis + axes] - reached;
+            }
+        }
+        let mut of_x = g.add_reading(adjoint, &[g.of_result], &g.parameters[..1])?;
+        // An `output_pad` beyond the stride has room for windows that nothing of x stands for.
+        for axis in 2..2 + axes {
+            if g.shape(of_x)[axis] > x[axis] {
+                of_x = g.add(Slice { axis, start: 0, end: x[axis], step: 1 }, &[of_x])?;
+            }
+        }
+        let (image, of_image) = match self.transposed {
+            false => (g.operands[0], g.of_result),
+            true => (g.of_result, g.operands[0]),
+        };
+        let of_weight =
+            if axes == 1 { self.sequence_weight(g, image, of_image)? } else { self.volume_weight(g, image, of_image)? };
+        let mut gradients = vec![Some(of_x), Some(of_weight)];
+        if self.bias {
+            gradients.push(Some(g.channel_sums(g.of_result)?));
+        }
+        Ok(gradients)
+    }
+}
+
+/// Gradients of weights, as those of images: `image` is what windows of the plain form lie in, `dy` what they give.
+impl ConvNd {
+    fn sequence_weight(&self, g: &mut Gradient, image: Number, dy: Number) -> Result<Number, String> {
+        let mut row = |value: Number| {
+            let shape = g.shape(value);
+            g.reshaped(value, &[shape[0], shape[1], 1, shape[2]].into())
+        };
+        let operands = [row(image)?, row(dy)?];
+        let of_weight = Conv2dWeightGradient {
+            kernel: [1, self.kernel[0]],
+            stride: [1, self.stride[0]],
+            pad: [0, self.pad[0], 0, self.pad[1]],
+            dilation: [1, self.dilation[0]],
+            groups: self.groups,
+        };
+        let of_weight = g.add(of_weight, &operands)?;
+        let shape = g.shape(g.parameters[0]);
+        g.reshaped(of_weight, &shape)
+    }
+
+    /// That of each tap of the depth, of the frames that it reads.
+    fn volume_weight(&self, g: &mut Gradient, image: Number, dy: Number) -> Result<Number, String> {
+        let (of, dilation) = (|list: &[usize]| [list[1], list[2]], self.dilation[0]);
+        let frames = |g: &mut Gradient, value| g.add(Transpose { perm: vec![0, 2, 1, 3, 4] }, &[value]);
+        let images = |g: &mut Gradient, value: Number| {
+            let shape = g.shape(value);
+            g.reshaped(value, &[shape[0] * shape[1], shape[2], shape[3], shape[4]].into())
+        };
+        let (mut source, dy) = (frames(g, image)?, frames(g, dy)?);
+        let outputs = g.shape(dy)[1];
+        let reached = (outputs - 1) * self.stride[0] + (self.kernel[0] - 1) * dilation + 1;
+        // Zeros before and behind, as far as windows reach.
+        let behind = reached.saturating_sub(self.pad[0] + g.shape(source)[1]);
+        let zeros = |g: &mut Gradient, count: usize| {
+            let mut dims = g.shape(source).dims().to_vec();
+            dims[1] = count;
+            if count == 0 { Ok(None) } else { g.fill(&Shape::new(dims), 0.0).map(Some) }
+        };
+        let around = [zeros(g, self.pad[0])?, Some(source), zeros(g, behind)?];
+        let parts: Vec<Number> = around.into_iter().flatten().collect();
+        if parts.len() > 1 {
+            source = g.add(Concat { axis: 1 }, &parts)?;
+        }
+        let dy = images(g, dy)?;
+        let op = Conv2dWeightGradient {
+            kernel: of(&self.kernel),
+            stride: of(&self.stride),
+            pad: [self.pad[1], self.pad[2], self.pad[4], self.pad[5]],
+            dilation: of(&self.dilation),
+            groups: self.groups,
+        };
+        let mut taps = vec![];
+        for k in 0..self.kernel[0] {
+            let (start, step) = (k * dilation, self.stride[0]);
+            let end = start + (outputs - 1) * step + 1;
+            let read = g.add(Slice { axis: 1, start, end, step }, &[source])?;
+            let read = images(g, read)?;
+            let of_tap = g.add(op.clone(), &[read, dy])?;
+            let [outer, inner, h, w] = g.shape(of_tap).dims()[..] else { unreachable!("an image's weight") };
+            taps.push(g.reshaped(of_tap, &[outer, inner, 1, h, w].into())?);
+        }
+        if taps.len() == 1 { Ok(taps[0]) } else { g.add(Concat { axis: 2 }, &taps) }
     }
 }

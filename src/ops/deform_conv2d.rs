@@ -140,6 +140,6 @@ impl Operation for DeformConv2d {
     }
 
     fn gradient(&self, _: &mut Gradient) -> Gradients {
-        Err("deform_conv has no gradient in netc yet".into())
+        Err("has no gradient in netc yet".into())
     }
 }

@@ -28,7 +28,7 @@ impl Operation for GlobalPool {
     const LAYERS: &'static [Layer] = &[
         Layer {
             name: "global_avg_pool",
-            doc: "mean of each channel's image: [N, C, H, W] to [N, C, 1, 1]",
+            doc: "mean of each channel: [N, C, H, W] to [N, C, 1, 1], sequences and volumes likewise",
             arity: Arity::Unary,
             params: &[],
             build: |_| Ok(GlobalPool { kind: PoolKind::Avg }.into()),
@@ -39,7 +39,7 @@ impl Operation for GlobalPool {
         },
         Layer {
             name: "global_max_pool",
-            doc: "maximum of each channel's image: [N, C, H, W] to [N, C, 1, 1]",
+            doc: "maximum of each channel: [N, C, H, W] to [N, C, 1, 1], sequences and volumes likewise",
             arity: Arity::Unary,
             params: &[],
             build: |_| Ok(GlobalPool { kind: PoolKind::Max }.into()),

@@ -234,6 +234,6 @@ impl Operation for GridSample {
     }
 
     fn gradient(&self, _: &mut Gradient) -> Gradients {
-        Err("grid_sample has no gradient in netc yet".into())
+        Err("has no gradient in netc yet".into())
     }
 }

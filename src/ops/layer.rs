@@ -122,6 +122,8 @@ pub enum ParamType {
     Extended,
     /// One float for both axes, or `(vertical, horizontal)`.
     Float2,
+    /// One float for all axes, `(vertical, horizontal)` or `(depth, vertical, horizontal)`.
+    Floats3,
     /// `true` or `false`.
     Bool,
     /// A word. [`Layer::build`] checks which words it takes.
@@ -138,6 +140,8 @@ pub enum ParamType {
     Axes,
     /// One size for all axes, or `(depth, height, width)`; each ≥ 1.
     Size3,
+    /// One size for all axes, `(height, width)` or `(depth, height, width)`; each ≥ 1.
+    Sizes,
     /// One count for all sides, one for each of three axes, or those before each axis, then those behind each.
     Pad3,
     /// A list of integers.
@@ -490,7 +494,8 @@ impl Args {
         self.get(name).is_some()
     }
 
-    fn get(&self, name: &str) -> Option<&Value> {
+    /// The value, where there is one.
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
         self.values.iter().find(|(n, _)| *n == name).map(|(_, v)| v)
     }
 
@@ -551,6 +556,14 @@ impl Args {
         }
     }
 
+    /// How many numbers a value is: one that is no tuple is one for all.
+    pub fn count_of(&self, name: &str) -> usize {
+        match self.need(name) {
+            Value::List(v) | Value::Tuple(v) => v.len(),
+            _ => 1,
+        }
+    }
+
     /// `[vertical, horizontal]` of a [`ParamType::Float2`].
     pub fn float2(&self, name: &str) -> [f64; 2] {
         match self.need(name) {
@@ -587,7 +600,7 @@ impl Args {
         self.ints(name).into_iter().map(|axis| axis as usize).collect()
     }
 
-    /// The numbers of a [`ParamType::Size3`], [`ParamType::Pad3`], [`ParamType::Count2`] or of one count, as they were
+    /// The numbers of a [`ParamType::Size3`], [`ParamType::Sizes`], [`ParamType::Pad3`], [`ParamType::Count2`] or of one count, as they were
     /// given: one, or several.
     pub fn counts(&self, name: &str) -> Vec<usize> {
         match self.need(name) {

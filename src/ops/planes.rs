@@ -2,6 +2,7 @@
 //! whole planes or rows, the arithmetic inside one stays sequential, so results never depend on
 //! the number of threads.
 
+use crate::parallel;
 use rayon::prelude::*;
 
 use crate::tensor::{Element, Shape, Tensor};
@@ -11,7 +12,10 @@ pub(super) fn fill_planes(shape: &Shape, f: impl Fn(usize, usize, &mut [f32]) + 
     let channels = shape[1];
     let mut out = Tensor::zeros(shape.clone());
     let size = shape.dims()[2..].iter().product();
-    out.data_mut().par_chunks_mut(size).enumerate().for_each(|(i, plane)| f(i / channels, i % channels, plane));
+    parallel::shared(|| {
+        let planes = out.data_mut().par_chunks_mut(size).enumerate();
+        planes.for_each(|(i, plane)| f(i / channels, i % channels, plane));
+    });
     out
 }
 
@@ -30,7 +34,7 @@ pub(super) fn fill_planes_of(x: &Tensor, shape: &Shape, f: impl Fn(&[f32], usize
 pub(super) fn fill_rows(shape: &Shape, f: impl Fn(usize, &mut [f32]) + Sync) -> Tensor {
     let mut out = Tensor::zeros(shape.clone());
     let size = shape.dims()[1..].iter().product();
-    out.data_mut().par_chunks_mut(size).enumerate().for_each(|(n, row)| f(n, row));
+    parallel::shared(|| out.data_mut().par_chunks_mut(size).enumerate().for_each(|(n, row)| f(n, row)));
     out
 }
 

@@ -2,12 +2,12 @@
 
 use super::attributes::{attribute_enum, attributes};
 use super::conv_nd::{axis_names, same_axes, sides, sides_of, sizes, sizes_of, three, volume};
-use super::gradient::{Gradient, Gradients};
+use super::gradient::{Gradient, Gradients, Value as Number};
 use super::images::{Images, apart};
 use super::layer::{Args, Arguments, Arity, Layer, Param, ParamType, Preset, param};
 use super::max_pool::{CEIL, DILATION, PoolAxis, STRIDE};
 use super::planes::fill_planes;
-use super::{Op, Operation, ShapeError, positive};
+use super::{AvgPool, MaxPool, Op, Operation, ShapeError, positive};
 use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
@@ -112,6 +112,22 @@ impl PoolNd {
             ceil: self.ceil,
         };
         windows.output(input)
+    }
+
+    /// The pool of images along these axes; an axis that is none has windows of one element.
+    pub fn planar(&self, axes: [Option<usize>; 2]) -> Op {
+        let all = self.kernel.len();
+        let of = |list: &[usize], other: usize| axes.map(|axis| axis.map_or(other, |axis| list[axis]));
+        let (before, after) = (of(&self.pad[..all], 0), of(&self.pad[all..], 0));
+        let (kernel, stride, dilation) = (of(&self.kernel, 1), of(&self.stride, 1), of(&self.dilation, 1));
+        let (pad, ceil) = ([before[0], before[1], after[0], after[1]], self.ceil);
+        match self.kind {
+            WindowPool::Max => MaxPool { kernel, stride, pad, dilation, ceil }.into(),
+            kind => {
+                let count_include_pad = kind == WindowPool::AvgWithPad;
+                AvgPool { kernel, stride, pad, dilation, ceil, count_include_pad }.into()
+            }
+        }
     }
 
     /// The input's places of a window, and how many elements count that are there or pad.
@@ -226,7 +242,36 @@ impl Operation for PoolNd {
         })
     }
 
-    fn gradient(&self, _: &mut Gradient) -> Gradients {
-        Err(format!("{} has no gradient in netc yet", self.layer_name()))
+    /// Windows are products of those of single axes: a pool of planes, then one along the depth, both of images.
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        let (x, y) = (g.operand_shape(0), g.shape(g.of_result));
+        if let &[n, c, l] = x.dims() {
+            let op = self.planar([None, Some(0)]);
+            let image = g.reshaped(g.operands[0], &[n, c, 1, l].into())?;
+            let row = Shape::from([n, c, 1, y[2]]);
+            let (result, of_result) = (g.reshaped(g.result, &row)?, g.reshaped(g.of_result, &row)?);
+            let of_image = through(g, &op, image, result, of_result)?;
+            return Ok(vec![Some(g.reshaped(of_image, &x)?)]);
+        }
+        let &[n, c, d, h, w] = x.dims() else { return Err("pools sequences or volumes".into()) };
+        let [outputs, height, width] = [y[2], y[3], y[4]];
+        let (flat, deep) = (self.planar([Some(1), Some(2)]), self.planar([Some(0), None]));
+        let image = g.reshaped(g.operands[0], &[n, c * d, h, w].into())?;
+        let planes = g.add(flat.clone(), &[image])?;
+        let stacked = g.reshaped(planes, &[n, c, d, height * width].into())?;
+        let column = Shape::from([n, c, outputs, height * width]);
+        let (result, of_result) = (g.reshaped(g.result, &column)?, g.reshaped(g.of_result, &column)?);
+        let of_stacked = through(g, &deep, stacked, result, of_result)?;
+        let of_planes = g.reshaped(of_stacked, &[n, c * d, height, width].into())?;
+        let of_image = through(g, &flat, image, planes, of_planes)?;
+        Ok(vec![Some(g.reshaped(of_image, &x)?)])
     }
+}
+
+/// The gradient of a pool of images with respect to them.
+fn through(g: &mut Gradient, op: &Op, image: Number, result: Number, of_result: Number) -> Result<Number, String> {
+    let operands = &[image];
+    let gradients =
+        op.gradient(&mut Gradient { building: &mut *g.building, operands, parameters: &[], result, of_result });
+    gradients?[0].ok_or_else(|| "has a gradient of its own".into())
 }

@@ -359,6 +359,6 @@ impl Operation for Recurrent {
     }
 
     fn gradient(&self, _: &mut Gradient) -> Gradients {
-        Err(format!("{} has no gradient in netc yet", self.layer_name()))
+        Err("has no gradient in netc yet".into())
     }
 }

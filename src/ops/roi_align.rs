@@ -116,7 +116,7 @@ impl Operation for RoiAlign {
     }
 
     fn gradient(&self, _: &mut Gradient) -> Gradients {
-        Err("roi_align has no gradient in netc yet".into())
+        Err("has no gradient in netc yet".into())
     }
 }
 

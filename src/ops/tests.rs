@@ -736,8 +736,10 @@ fn sample(ty: ParamType) -> Value {
         ParamType::Size | ParamType::Count | ParamType::Int | ParamType::Size2 | ParamType::Count2 | ParamType::Pad => {
             Value::Int(1)
         }
-        ParamType::Size3 | ParamType::Pad3 | ParamType::Place => Value::Int(1),
-        ParamType::Float | ParamType::Extended | ParamType::Float2 | ParamType::PerChannel => Value::Float(0.5),
+        ParamType::Size3 | ParamType::Sizes | ParamType::Pad3 | ParamType::Place => Value::Int(1),
+        ParamType::Float | ParamType::Extended | ParamType::Float2 | ParamType::Floats3 | ParamType::PerChannel => {
+            Value::Float(0.5)
+        }
         ParamType::Bool => Value::Bool(true),
         ParamType::Str => Value::Str("edge".into()),
         ParamType::Axis => Value::Int(1),

@@ -218,16 +218,16 @@ impl Operation for Upsample {
     const NAME: &'static str = "upsample";
     const LAYERS: &'static [Layer] = &[Layer {
         name: "upsample",
-        doc: "resizes images by a factor or to a size",
+        doc: "resizes images, sequences or volumes by a factor or to a size",
         arity: Arity::Unary,
         params: &[
-            param("scale", ParamType::Float2, Preset::Absent, "factor: one, or (vertical, horizontal)"),
-            param("size", ParamType::Size2, Preset::Absent, "result's size: one, or (height, width)"),
+            param("scale", ParamType::Floats3, Preset::Absent, "factor: one, (vertical, horizontal), of volumes three"),
+            param("size", ParamType::Sizes, Preset::Absent, "result's size: one, (height, width), of volumes three"),
             param(
                 "mode",
                 ParamType::Str,
                 Preset::Str("nearest"),
-                "nearest, bilinear, bicubic (a = -3/4) or catmull_rom (a = -1/2)",
+                "nearest, bilinear (of sequences linear, of volumes trilinear), bicubic (a = -3/4) or catmull_rom (a = -1/2)",
             ),
             param("align_corners", ParamType::Bool, Preset::Bool(false), "corner pixels' centres coincide"),
             param(
@@ -240,6 +240,9 @@ impl Operation for Upsample {
         ],
         build: |a| {
             let error = |param, message: String| LayerError { param, message };
+            if let Some(param) = ["scale", "size"].into_iter().find(|p| a.has(p) && a.count_of(p) == 3) {
+                return Err(error(param, "three numbers are those of a volume [N, C, D, H, W]".into()));
+            }
             let to = match (a.has("scale"), a.has("size")) {
                 (true, false) => ResizeTo::Scale(a.float2("scale")),
                 (false, true) => ResizeTo::Size(a.size2("size")),
@@ -247,7 +250,14 @@ impl Operation for Upsample {
                 (false, false) => return Err(error("scale", "`scale` or `size` is missing".into())),
             };
             let mode = Interpolation::parse(a.str("mode")).ok_or_else(|| {
-                error("mode", format!("no mode `{}`: nearest, bilinear, bicubic or catmull_rom", a.str("mode")))
+                error(
+                    "mode",
+                    match a.str("mode") {
+                        "linear" => "`linear` is the mode of sequences [N, C, L]; of images it is `bilinear`".into(),
+                        "trilinear" => "`trilinear` is the mode of volumes; of images it is `bilinear`".into(),
+                        other => format!("no mode `{other}`: nearest, bilinear, bicubic or catmull_rom"),
+                    },
+                )
             })?;
             let coordinates = match (a.has("coordinates"), a.bool("align_corners")) {
                 (true, true) => {

@@ -16,17 +16,17 @@
 //! What follows a layer element by element is done before frames are moved back, and frames that the next layer wants are
 //! not moved at all.
 //!
+//! A weight that is known is arranged here. In a step of training it changes, and is arranged in the graph.
+//!
 //! Legal when: always. Numerics: sums in another order; denormal weights as elsewhere. Order: before folds and fusions, which take convolutions.
 
-use crate::ir::{Editor, NodeId};
+use crate::ir::{Editor, NodeId, Phase};
 use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::pool_nd::WindowPool;
 use crate::ops::{
-    Activate, AvgPool, Binary, Concat, Conv2d, ConvNd, ConvTranspose2d, Fill, MaxPool, Op, PoolNd, Reshape, Slice,
-    Transpose,
+    Activate, Binary, Concat, Constant, Conv2d, ConvNd, ConvTranspose2d, Fill, Op, PoolNd, Reshape, Slice, Transpose,
 };
-use crate::weights::WeightId;
 
 pub(crate) fn run(e: &mut Editor) {
     e.for_each(|e, id| {
@@ -75,18 +75,58 @@ fn followed(e: &mut Editor, id: NodeId, mut value: NodeId) -> (NodeId, NodeId) {
     (last, value)
 }
 
+/// A layer's weight, `[outer, inner, kernel…]`.
+enum Weight {
+    /// Its name, sizes and numbers.
+    Known(String, Vec<usize>, Vec<f64>),
+    /// A value of a step of training, and its sizes.
+    Changes(NodeId, Vec<usize>),
+}
+
+impl Weight {
+    /// That of a layer, and its further parameters; `None` of a weight that is computed where it should be known.
+    fn of(e: &mut Editor, id: NodeId) -> Option<(Weight, Vec<NodeId>)> {
+        let parameters = e.parameters(id);
+        let (&first, others) = parameters.split_first()?;
+        let sizes = e.node(first).shape.dims().to_vec();
+        let weight = match e.node(first).parameter() {
+            Some(weight) if e.phase != Phase::Train => {
+                Weight::Known(e.weights.get(weight).name.clone(), sizes, e.weight_values(weight))
+            }
+            Some(weight) => Weight::Changes(e.insert(Constant::of(sizes.clone()), &[], vec![weight], id), sizes),
+            None if e.phase == Phase::Train => Weight::Changes(first, sizes),
+            None => return None,
+        };
+        Some((weight, others.to_vec()))
+    }
+
+    fn sizes(&self) -> &[usize] {
+        let (Weight::Known(_, sizes, _) | Weight::Changes(_, sizes)) = self;
+        sizes
+    }
+
+    /// The same numbers under other sizes, as a parameter.
+    fn reshaped(&self, e: &mut Editor, dims: [usize; 4], like: NodeId) -> NodeId {
+        match self {
+            Weight::Known(name, _, values) => {
+                let weight = e.derive(name, dims, values, true);
+                e.parameter_of(weight)
+            }
+            Weight::Changes(value, _) => reshape(e, *value, &dims, like),
+        }
+    }
+}
+
 fn sequence_conv(e: &mut Editor, id: NodeId, op: &ConvNd) -> Option<&'static str> {
-    let weights = e.weights_of(id)?;
+    let (weight, others) = Weight::of(e, id)?;
     let x = e.operands(id)[0];
     let &[n, c, l] = e.node(x).shape.dims() else { return None };
     let image = reshape(e, x, &[n, c, 1, l], id);
-    let values = e.weight_values(weights[0]);
-    let (name, shape) = (e.weights.get(weights[0]).name.clone(), e.weights.get(weights[0]).shape.clone());
-    let weight = e.derive(&name, [shape[0], shape[1], 1, shape[2]], &values, true);
+    let &[outer, inner, taps] = weight.sizes() else { return None };
+    let parameter = weight.reshaped(e, [outer, inner, 1, taps], id);
     let planar: Op =
         planar(op, [1, op.kernel[0]], [1, op.stride[0]], [0, op.pad[0], 0, op.pad[1]], [1, op.dilation[0]]);
-    let parameters = [&[weight], &weights[1..]].concat();
-    let value = e.insert(planar, &[image], parameters, id);
+    let value = e.insert_reading(planar, &[image], &[&[parameter], &others[..]].concat(), id);
     end(e, id, value);
     Some("a layer of images one pixel high")
 }
@@ -109,21 +149,9 @@ fn sequence_pool(e: &mut Editor, id: NodeId, op: &PoolNd) -> Option<&'static str
     let x = e.operands(id)[0];
     let &[n, c, l] = e.node(x).shape.dims() else { return None };
     let image = reshape(e, x, &[n, c, 1, l], id);
-    let pool = pool_of(op, [1, op.kernel[0]], [1, op.stride[0]], [0, op.pad[0], 0, op.pad[1]], [1, op.dilation[0]]);
-    let value = e.insert(pool, &[image], vec![], id);
+    let value = e.insert(op.planar([None, Some(0)]), &[image], vec![], id);
     end(e, id, value);
     Some("a pool of images one pixel high")
-}
-
-fn pool_of(op: &PoolNd, kernel: [usize; 2], stride: [usize; 2], pad: [usize; 4], dilation: [usize; 2]) -> Op {
-    let ceil = op.ceil;
-    match op.kind {
-        WindowPool::Max => MaxPool { kernel, stride, pad, dilation, ceil }.into(),
-        kind => {
-            let count_include_pad = kind == WindowPool::AvgWithPad;
-            AvgPool { kernel, stride, pad, dilation, ceil, count_include_pad }.into()
-        }
-    }
 }
 
 /// The axes of a volume and of its frames, each way.
@@ -184,54 +212,82 @@ fn side_by_side(e: &mut Editor, taps: &[NodeId], groups: usize, like: NodeId) ->
 /// The convolution of each frame with the weights of some taps of the depth.
 struct Taps<'a> {
     op: &'a ConvNd,
-    weights: &'a [WeightId],
-    values: &'a [f64],
+    weight: Weight,
+    /// The bias, where there is one.
+    others: Vec<NodeId>,
     like: NodeId,
 }
 
 impl Taps<'_> {
     fn conv(&self, e: &mut Editor, images: NodeId, taps: &[usize]) -> NodeId {
         let op = self.op;
-        let weight = e.weights.get(self.weights[0]);
-        let (name, dims) = (weight.name.clone(), weight.shape.dims().to_vec());
-        let [outer, inner, depth, h, w] = dims[..] else { unreachable!("a volume's weight has five axes") };
-        let area = h * w;
-        let at = |o: usize, i: usize, tap: usize| &self.values[((o * inner + i) * depth + tap) * area..][..area];
-        let mut values = Vec::with_capacity(outer * inner * taps.len() * area);
-        let shape = match op.transposed {
-            // `[channels, taps · inputs of a group, …]`
-            false => {
-                (0..outer).for_each(|o| {
-                    taps.iter().for_each(|&tap| (0..inner).for_each(|i| values.extend_from_slice(at(o, i, tap))));
-                });
-                [outer, taps.len() * inner, h, w]
+        let parameter = match &self.weight {
+            Weight::Known(name, dims, values) => {
+                let (shape, values) = self.known(dims, values, taps);
+                let weight = e.derive(name, shape, &values, true);
+                e.parameter_of(weight)
             }
-            // `[groups · taps · inputs of a group, …]`
-            true => {
-                let each = outer / op.groups;
-                for group in 0..op.groups {
-                    for &tap in taps {
-                        let rows = group * each..(group + 1) * each;
-                        rows.for_each(|o| (0..inner).for_each(|i| values.extend_from_slice(at(o, i, tap))));
-                    }
-                }
-                [outer * taps.len(), inner, h, w]
-            }
+            Weight::Changes(value, dims) => self.changing(e, *value, dims, taps),
         };
-        let weight = e.derive(&name, shape, &values, true);
         let of = |list: &[usize]| [list[1], list[2]];
         let pad = [op.pad[1], op.pad[2], op.pad[4], op.pad[5]];
         let planar = planar(op, of(&op.kernel), of(&op.stride), pad, of(&op.dilation));
-        e.insert(planar, &[images], [&[weight], &self.weights[1..]].concat(), self.like)
+        e.insert_reading(planar, &[images], &[&[parameter], &self.others[..]].concat(), self.like)
+    }
+
+    /// Sizes and numbers of the weight of some taps: `[channels, taps · inputs of a group, …]`, of a transposed layer
+    /// `[groups · taps · inputs of a group, …]`.
+    fn known(&self, dims: &[usize], values: &[f64], taps: &[usize]) -> ([usize; 4], Vec<f64>) {
+        let &[outer, inner, depth, h, w] = dims else { unreachable!("a volume's weight has five axes") };
+        let area = h * w;
+        let at = |o: usize, i: usize, tap: usize| &values[((o * inner + i) * depth + tap) * area..][..area];
+        let mut values = Vec::with_capacity(outer * inner * taps.len() * area);
+        if !self.op.transposed {
+            (0..outer).for_each(|o| {
+                taps.iter().for_each(|&tap| (0..inner).for_each(|i| values.extend_from_slice(at(o, i, tap))));
+            });
+            return ([outer, taps.len() * inner, h, w], values);
+        }
+        let each = outer / self.op.groups;
+        for group in 0..self.op.groups {
+            for &tap in taps {
+                let rows = group * each..(group + 1) * each;
+                rows.for_each(|o| (0..inner).for_each(|i| values.extend_from_slice(at(o, i, tap))));
+            }
+        }
+        ([outer * taps.len(), inner, h, w], values)
+    }
+
+    /// The same of a weight that the graph has.
+    fn changing(&self, e: &mut Editor, value: NodeId, dims: &[usize], taps: &[usize]) -> NodeId {
+        let (like, count) = (self.like, taps.len());
+        let &[outer, inner, depth, h, w] = dims else { unreachable!("a volume's weight has five axes") };
+        let taken = if taps.iter().copied().eq(0..depth) {
+            value
+        } else {
+            let slice = |tap: usize| Slice { axis: 2, start: tap, end: tap + 1, step: 1 };
+            let parts: Vec<NodeId> = taps.iter().map(|&tap| e.insert(slice(tap), &[value], vec![], like)).collect();
+            if count == 1 { parts[0] } else { e.insert(Concat { axis: 2 }, &parts, vec![], like) }
+        };
+        let (apart, perm, joined) = match self.op.transposed {
+            false => (vec![outer, inner, count, h, w], vec![0, 2, 1, 3, 4], [outer, count * inner, h, w]),
+            true => {
+                let groups = self.op.groups;
+                let apart = vec![groups, outer / groups, inner, count, h * w];
+                (apart, vec![0, 3, 1, 2, 4], [outer * count, inner, h, w])
+            }
+        };
+        let apart = reshape(e, taken, &apart, like);
+        let moved = if count == 1 { apart } else { e.insert(Transpose { perm }, &[apart], vec![], like) };
+        reshape(e, moved, &joined, like)
     }
 }
 
 fn volume_conv(e: &mut Editor, id: NodeId, op: &ConvNd) -> Option<&'static str> {
-    let weights = e.weights_of(id)?;
+    let (weight, others) = Weight::of(e, id)?;
     let x = e.operands(id)[0];
     let (depth, outputs) = (e.node(x).shape[2], e.node(id).shape[2]);
-    let values = e.weight_values(weights[0]);
-    let taps = Taps { op, weights: &weights, values: &values, like: id };
+    let taps = Taps { op, weight, others, like: id };
     let source = frames(e, x, id);
     let (kernel, stride, dilation, before) = (op.kernel[0], op.stride[0], op.dilation[0], op.pad[0]);
     let images = match op.transposed {
@@ -313,7 +369,7 @@ fn volume_pool(e: &mut Editor, id: NodeId, op: &PoolNd) -> Option<&'static str> 
     let pad = [op.pad[1], op.pad[2], op.pad[4], op.pad[5]];
     let mut images = reshape(e, source, &[n * depth, c, h, w], id);
     if (of(&op.kernel), of(&op.stride), pad) != ([1, 1], [1, 1], [0; 4]) {
-        images = e.insert(pool_of(op, of(&op.kernel), of(&op.stride), pad, of(&op.dilation)), &[images], vec![], id);
+        images = e.insert(op.planar([Some(1), Some(2)]), &[images], vec![], id);
     }
     let [_, c, h, w] = e.node(images).shape.dims()[..] else { return None };
     let pooled = reshape(e, images, &[n, depth, c, h, w], id);

@@ -17,6 +17,7 @@ mod dead_code;
 mod exchange_activation_pool;
 mod fold_batch_norm;
 mod fold_input_normalization;
+mod fold_space_to_depth;
 mod fold_whole_weights;
 mod fuse_epilogue;
 mod fuse_relu_gradient;
@@ -127,6 +128,11 @@ pub const PIPELINE: &[Pass] = &[
         "one convolution for several of one value that are added",
         merge_parallel_convolutions::run,
     ),
+    pass(
+        "fold_space_to_depth",
+        "pixel unshuffles, or the image itself, for convolutions of pixels put into channels",
+        fold_space_to_depth::run,
+    ),
     pass("collapse_pointwise_chain", "one 1x1 convolution for two, where cheaper", collapse_pointwise_chain::run),
     pass("commute_pointwise_pool", "average before a 1x1 convolution, not after", commute_pointwise_pool::run),
     pass(
@@ -141,8 +147,15 @@ pub const PIPELINE: &[Pass] = &[
 
 /// The passes for steps of training, in the pipeline's order: those that neither take weights for known nor drop what
 /// only training needs.
-const TRAINING: &[&str] =
-    &["dead_code", "lower_constants", "lower_expand_images", "cse", "lower_dynamic_conv", "fuse_epilogue"];
+const TRAINING: &[&str] = &[
+    "dead_code",
+    "lower_constants",
+    "lower_expand_images",
+    "cse",
+    "lower_volumes",
+    "lower_dynamic_conv",
+    "fuse_epilogue",
+];
 
 /// Passes that only steps of training need, after those.
 const OF_TRAINING: &[Pass] = &[pass(

@@ -221,8 +221,76 @@ pass_test!(
      output d = %d"
 );
 
+// A Focus and a pixel unshuffle whose channels are picked; phases that are missing, two images, many channels, a second reader.
+pass_test!(
+    fold_space_to_depth,
+    "fold_space_to_depth",
+    "2,3,4,6",
+    "%a = slice %x { axis=2 start=0 end=4 step=2 } : f32[2,3,2,6]   // g.net:3
+     %b = slice %a { axis=3 start=0 end=6 step=2 } : f32[2,3,2,3]
+     %c = slice %x { axis=2 start=1 end=4 step=2 } : f32[2,3,2,6]
+     %d = slice %c { axis=3 start=0 end=6 step=2 } : f32[2,3,2,3]
+     %e = slice %a { axis=3 start=1 end=6 step=2 } : f32[2,3,2,3]
+     %f = slice %c { axis=3 start=1 end=6 step=2 } : f32[2,3,2,3]
+     %g = concat %b, %d, %e, %f { axis=1 } : f32[2,12,2,3]   // g.net:4
+     %h = conv2d %g, @h.weight, @h.bias { channels=2 kernel=3x3 pad=1,1,1,1 } : f32[2,2,2,3]   // g.net:5
+     %i = pixel_unshuffle %x { factor=2 } : f32[2,12,2,3]
+     %j = index_select %i { axis=1 indices=[3,0,11,11,2,1,5,4,9,8,7,6] } : f32[2,12,2,3]
+     %k = conv2d %j, @k.weight { channels=2 kernel=2x1 stride=2x1 pad=1,0,0,1 bias=false } : f32[2,2,1,4]
+     %l = concat %b, %d, %e { axis=1 } : f32[2,9,2,3]
+     %m = conv2d %l, @m.weight, @m.bias { channels=2 kernel=1x1 } : f32[2,2,2,3]
+     %q = concat %f, %e, %d, %b { axis=1 } : f32[2,12,2,3]
+     %r = conv2d %q, @r.weight, @r.bias { channels=5 kernel=1x1 } : f32[2,5,2,3]
+     %n = conv2d %i, @n.weight, @n.bias { channels=12 kernel=1x1 } : f32[2,12,2,3]
+     %o = concat %i, %n { axis=1 } : f32[2,24,2,3]
+     %p = conv2d %o, @p.weight, @p.bias { channels=1 kernel=1x1 } : f32[2,1,2,3]
+     output h = %h
+     output k = %k
+     output m = %m
+     output p = %p
+     output r = %r"
+);
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    /// Any window, step and border over pixels in channels gives what it gave.
+    #[test]
+    fn space_to_depth_of_any_geometry_is_folded(
+        kernel in [1usize..4, 1usize..4],
+        stride in [1usize..3, 1usize..3],
+        pad in [0usize..3, 0usize..3, 0usize..3, 0usize..3],
+        factor in [1usize..4, 1usize..4],
+        size in [1usize..4, 1usize..4],
+        turned in 0usize..9,
+    ) {
+        let shape = [2, 2, size[0] * factor[0], size[1] * factor[1]];
+        let mut b = crate::testing::GraphBuilder::new("phases", Phase::Infer);
+        let x = b.input(shape);
+        let count = factor[0] * factor[1];
+        let places = (0..count).map(|at| (at + turned) % count).map(|at| [at / factor[1], at % factor[1]]);
+        let parts: Vec<_> = places
+            .map(|[row, column]| {
+                let rows = b.add(crate::ops::Slice { axis: 2, start: row, end: shape[2], step: factor[0] }, &[x]);
+                b.add(crate::ops::Slice { axis: 3, start: column, end: shape[3], step: factor[1] }, &[rows])
+            })
+            .collect();
+        let moved = b.add(crate::ops::Concat { axis: 1 }, &parts);
+        let op = crate::ops::Conv2d {
+            channels: 3, kernel, stride, pad, dilation: [1, 1], groups: 1, bias: turned > 4, epilogue: vec![],
+        };
+        prop_assume!(crate::ops::Operation::infer(&op, &[&[2, 2 * count, size[0], size[1]].into()]).is_ok());
+        let y = b.add(op, &[moved]);
+        let mut graph = b.finish(&[y]);
+        randomize_weights(&mut graph, 7);
+        let inputs = random_inputs(&graph, 3);
+        let expected = interpreter::run(&graph, &inputs).unwrap();
+        run(&mut graph, &Selection::only(["fold_space_to_depth"]).unwrap());
+        prop_assert!(difference(&expected, &interpreter::run(&graph, &inputs).unwrap()) < 1e-5);
+        let moves = |&id: &crate::ir::NodeId| matches!(graph.node(id).op(), Some(crate::ops::Op::Concat(_)));
+        let is_refused = count == 1 || (factor[0] != factor[1] && (kernel != [1, 1] || pad != [0; 4]));
+        prop_assert_eq!(graph.order().iter().any(moves), is_refused);
+    }
 
     /// Any kernel, border and size gives what it gave.
     #[test]

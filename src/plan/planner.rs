@@ -91,6 +91,12 @@ pub enum PlanError {
         size(*limit)
     )]
     Memory { what: String, needed: u64, limit: u64 },
+    #[error(
+        "{what} takes {} of addresses, more than the {} that this process may still have (ulimit -v)",
+        size(*needed),
+        size(*left)
+    )]
+    Addresses { what: String, needed: u64, left: u64 },
 }
 
 /// The names of kernels between which there is a choice.

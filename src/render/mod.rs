@@ -4,8 +4,9 @@
 
 pub(crate) mod escape;
 
+use crate::advice::{Interface, worded};
 use crate::diagnostic::{Diagnostic, Label, Severity, SourceId, Sources, Span};
-use crate::driver::Error;
+use crate::driver::{Error, Warning};
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
@@ -18,24 +19,47 @@ pub(crate) enum Style {
     Json,
 }
 
-/// An error as the command line shows it: mistakes of a text with the lines that they are on, `width` columns wide, in
-/// colours of a terminal if that is asked for.
-pub fn error_text(error: &Error, color: bool, width: usize) -> String {
+/// An error as the command line shows it, with what it advises in an interface's words: mistakes of a text with the lines that
+/// they are on, `width` columns wide, in colours of a terminal if that is asked for.
+pub fn error_text(error: &Error, interface: Interface, color: bool, width: usize) -> String {
     match error {
         Error::Spec { sources, diagnostics } => {
-            let text = render(diagnostics, sources, Style::Text { color, width });
-            if color { escape::rendered(&text) } else { text }.trim_end().into()
+            let worded: Vec<Diagnostic> = diagnostics.iter().map(|d| for_interface(d, interface)).collect();
+            shown(&worded, sources, color, width)
         }
-        other => escape::message(&other.to_string()).into_owned(),
+        other => escape::message(&worded(&other.to_string(), interface)).into_owned(),
     }
 }
 
 /// The mistakes of a text, each as an object of JSON: `severity`, `code`, `message`, `labels` (`file`, `line`, `column`,
 /// `end_line`, `end_column`, `start`, `end`, `text`, `primary`), `notes`, `help`, `rendered`. Lines and columns count from 1,
 /// columns in bytes. Of other errors there is none.
-pub fn error_json(error: &Error) -> Vec<String> {
+pub fn error_json(error: &Error, interface: Interface) -> Vec<String> {
     let Error::Spec { sources, diagnostics } = error else { return vec![] };
-    diagnostics.iter().map(|diagnostic| json_line(diagnostic, sources).trim_end().into()).collect()
+    diagnostics.iter().map(|diagnostic| object(diagnostic, sources, interface)).collect()
+}
+
+/// A warning as the command line shows it, otherwise as [`error_text`].
+pub fn warning_text(warning: &Warning, interface: Interface, color: bool, width: usize) -> String {
+    shown(&[for_interface(&warning.diagnostic, interface)], &warning.sources, color, width)
+}
+
+/// A warning as an object of JSON, as [`error_json`] has them.
+pub fn warning_json(warning: &Warning, interface: Interface) -> String {
+    object(&warning.diagnostic, &warning.sources, interface)
+}
+
+fn shown(diagnostics: &[Diagnostic], sources: &Sources, color: bool, width: usize) -> String {
+    let text = render(diagnostics, sources, Style::Text { color, width });
+    if color { escape::rendered(&text) } else { text }.trim_end().into()
+}
+
+fn object(diagnostic: &Diagnostic, sources: &Sources, interface: Interface) -> String {
+    json_line(&for_interface(diagnostic, interface), sources).trim_end().into()
+}
+
+fn for_interface(diagnostic: &Diagnostic, interface: Interface) -> Diagnostic {
+    diagnostic.clone().worded(|text| worded(text, interface).into_owned())
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! A barrier of one atomic counter, for threads that meet again within microseconds.
 
-use super::fork;
 use super::sync::atomic::{AtomicUsize, Ordering};
 use super::sync::{SPINS, spin_loop, thread};
+use crate::fork;
 
 pub(crate) struct Barrier {
     /// Arrivals so far. With [`ABANDONED`] it is beyond any phase, so that nobody waits any more.

@@ -18,7 +18,7 @@
 //! | an idle worker, for a job or the end | the next caller; the pool's drop | a model that is never dropped keeps its workers asleep |
 //! | the pool's drop, for its workers to end | the workers, which are idle then: a run borrows its model | |
 //!
-//! In a copy of the process ([`fork`]) none of the other threads comes. Whoever waits there notices
+//! In a copy of the process ([`crate::fork`]) none of the other threads comes. Whoever waits there notices
 //! and goes on alone, a pool that another thread held counts as free, its workers are started anew
 //! by the next run, and those of the other process are not waited for. A run that was abandoned is
 //! run again by its caller, alone: nothing that it wrote is read before it is written again.
@@ -67,7 +67,6 @@ mod barrier;
 pub(crate) mod code;
 mod denormals;
 mod execute;
-mod fork;
 mod integrity;
 mod model;
 mod placement;

@@ -6,11 +6,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use super::barrier::Backoff;
-use super::fork;
 use super::placement::Placement;
 use super::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use super::sync::thread::{self, JoinHandle, Thread};
 use super::sync::{Arc, IDLE_SPINS, UnsafeCell, spin_loop};
+use crate::fork;
 
 type Job = *const (dyn Fn(usize) + Sync);
 

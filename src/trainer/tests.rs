@@ -123,7 +123,7 @@ fn compiled_steps_are_the_interpreters() {
     }
     // Several steps, of which later ones read what the others left; weights that are kept within bounds.
     // Repetitions take batches and rates of their own.
-    for name in ["gan", "wgan", "repeated"] {
+    for name in ["gan", "wgan", "repeated", "rows_and_volumes"] {
         let path = format!("tests/fixtures/training/{name}.net");
         compare_step(name, &front(&Path::new(env!("CARGO_MANIFEST_DIR")).join(path)), 2);
     }

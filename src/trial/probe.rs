@@ -24,6 +24,7 @@
 
 use std::collections::HashSet;
 
+use crate::parallel;
 use rayon::prelude::*;
 
 use super::outputs::difference;
@@ -120,7 +121,8 @@ pub(crate) fn probe(graph: &Graph, generated: &Generated, image: &Image) -> Resu
         return Ok(vec![]);
     }
     let bench = Workbench::new(image)?;
-    layers.into_par_iter().map(|(index, step, w)| Probe { graph, plan, index, step, w }.run(&bench)).collect()
+    let run = |(index, step, w)| Probe { graph, plan, index, step, w }.run(&bench);
+    parallel::shared(|| layers.into_par_iter().map(run).collect())
 }
 
 /// Inputs up to this size are to be convolved without a sum that leaves the range of f32.
@@ -141,7 +143,7 @@ pub(crate) fn out_of_range<'p>(graph: &Graph, plan: &'p Plan) -> Vec<(&'p Step, 
         let fits = winograd_largest(w) * f64::from(largest) * MOST_INPUT <= f64::from(f32::MAX);
         (!fits).then_some((step, largest))
     };
-    plan.steps.par_iter().filter_map(check).collect()
+    parallel::shared(|| plan.steps.par_iter().filter_map(check).collect())
 }
 
 /// How far the direct kernels that multiply in bf16 are off for their weights, each with its step, as a share of the
@@ -160,7 +162,8 @@ pub(crate) fn rounding<'p>(graph: &Graph, plan: &'p Plan) -> Vec<(&'p Step, f64)
             layers.push((step, &direct.problem));
         }
     }
-    layers.into_par_iter().map(|(step, problem)| (step, rounding_of(graph, step, problem))).collect()
+    let of_layer = |(step, problem)| (step, rounding_of(graph, step, problem));
+    parallel::shared(|| layers.into_par_iter().map(of_layer).collect())
 }
 
 fn rounding_of(graph: &Graph, step: &Step, problem: &Problem) -> f64 {

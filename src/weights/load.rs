@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
+use crate::parallel;
 use rayon::prelude::*;
 
 use super::composed::composed;
@@ -155,7 +156,7 @@ pub fn not_finite(weights: &Weights, tolerance: &Tolerance) -> Vec<(WeightId, No
         let parts = (*values).as_ref().par_chunks(PART).enumerate();
         Some((id, parts.filter_map(of_part).reduce_with(join)?))
     });
-    odd.collect()
+    parallel::shared(|| odd.collect())
 }
 
 /// What of `entries` fits the weights, and what does not. `Loaded::weights` counts what would be loaded.

@@ -25,7 +25,9 @@ struct Rule {
     replacement: String,
 }
 
+/// Why there are no such rules, or not all of them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "a variant's text says what its fields are")]
 pub enum RenameError {
     #[error("`{0}` is no renaming: write REGEX=REPLACEMENT, where $1 stands for the first group")]
     NoRule(String),
@@ -37,6 +39,8 @@ pub enum RenameError {
     Twice { line: usize, name: String },
     #[error("`{rule}` makes names of more than {MAX_NAME} bytes")]
     TooLong { rule: String },
+    #[error("the expression `{pattern}` has an `=`; write `[=]`")]
+    Equals { pattern: String },
     #[error("{first} and {second} would both be named {name}")]
     Collision { first: String, second: String, name: String },
 }
@@ -56,6 +60,19 @@ impl Renames {
         }
         self.rules.push(Rule { text: rule.into(), regex, replacement: replacement.into() });
         Ok(())
+    }
+
+    /// Adds the rule of a regular expression and its replacement, as [`Self::rule`] has them in one text.
+    ///
+    /// # Errors
+    /// As [`Self::rule`], and where an `=` that is outside of brackets in the expression would end it there.
+    pub fn pair(&mut self, pattern: &str, replacement: &str) -> Result<(), RenameError> {
+        let rule = format!("{pattern}={replacement}");
+        Regex::new(pattern).map_err(|e| RenameError::Regex { rule: pattern.into(), cause: e.to_string() })?;
+        match split_rule(&rule) {
+            Some((split, _)) if split == pattern => self.rule(&rule),
+            _ => Err(RenameError::Equals { pattern: pattern.into() }),
+        }
     }
 
     /// The rules as they were given, and the table: what makes the same renames again.

@@ -2,6 +2,7 @@
 //! with any number of threads.
 
 use crate::ops::Init;
+use crate::parallel;
 use crate::tensor::Shape;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -26,16 +27,17 @@ pub(crate) fn generate(seed: u64, name: &str, shape: &Shape, init: Init) -> Vec<
         }
     }
     if shape.element().integer_range().is_some() {
-        values.par_iter_mut().for_each(|v| *v = v.round_ties_even());
+        parallel::shared(|| values.par_iter_mut().for_each(|v| *v = v.round_ties_even()));
     }
     values
 }
 
 fn fill(values: &mut [f32], stream: u64, draw: impl Fn(&mut SplitMix) -> f32 + Sync) {
-    values.par_chunks_mut(CHUNK).enumerate().for_each(|(i, chunk)| {
+    let fill = |(i, chunk): (usize, &mut [f32])| {
         let mut random = SplitMix(stream ^ (i as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         chunk.iter_mut().for_each(|v| *v = draw(&mut random));
-    });
+    };
+    parallel::shared(|| values.par_chunks_mut(CHUNK).enumerate().for_each(fill));
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): small, fast, good enough for initial weights.

@@ -133,6 +133,49 @@ def conv_transpose(c):
 
 
 @case
+def volumes(c):
+    """Convolutions of rows and volumes, their transposes, and pools."""
+    inputs = {1: c.input("row", 2, 4, 9), 3: c.input("volume", 2, 4, 5, 4, 3)}
+
+    def joined(list):
+        return f"[{','.join(map(str, list))}]"
+
+    def layer(name, axes, channels, kernel, stride, pad, dilation, groups, output_pad=None):
+        x, transposed = inputs[axes], output_pad is not None
+        shape = (4, channels // groups) if transposed else (channels, 4 // groups)
+        w, b = c.weight(f"{name}.weight", *shape, *kernel), c.weight(f"{name}.bias", channels)
+        if transposed:
+            function = F.conv_transpose1d if axes == 1 else F.conv_transpose3d
+            y = function(x, w, b, stride, pad, output_pad, groups, dilation)
+        else:
+            y = (F.conv1d if axes == 1 else F.conv3d)(x, w, b, stride, pad, dilation, groups)
+        of = "row" if axes == 1 else "volume"
+        text = f"channels={channels} kernel={joined(kernel)} stride={joined(stride)} pad={joined([*pad, *pad])} "
+        text += f"dilation={joined(dilation)} groups={groups} bias=true transposed={str(transposed).lower()} "
+        text += f"output_pad={joined(output_pad or [0] * axes)}"
+        c.op(name, f"conv_nd %{of}, @{name}.weight, @{name}.bias {{ {text} }}", y)
+
+    layer("plain1", 1, 3, [3], [1], [1], [1], 1)
+    layer("strided1", 1, 6, [2], [3], [1], [2], 2)
+    layer("transposed1", 1, 4, [4], [2], [1], [1], 2, [1])
+    layer("beyond1", 1, 2, [2], [1], [0], [3], 1, [2])
+    layer("plain3", 3, 3, [3, 3, 3], [1, 1, 1], [1, 1, 1], [1, 1, 1], 1)
+    layer("strided3", 3, 4, [3, 2, 1], [2, 1, 2], [1, 1, 0], [1, 2, 1], 2)
+    layer("frames3", 3, 4, [1, 3, 3], [1, 2, 2], [0, 1, 1], [1, 1, 1], 4)
+    layer("transposed3", 3, 4, [3, 2, 2], [2, 2, 1], [1, 0, 1], [1, 1, 1], 2, [1, 0, 0])
+
+    def pool(name, axes, kind, kernel, stride, pad, value):
+        text = f"kind={kind} kernel={joined([kernel] * axes)} stride={joined([stride] * axes)} "
+        text += f"pad={joined([pad] * 2 * axes)} dilation={joined([1] * axes)}"
+        c.op(name, f"pool_nd %{'row' if axes == 1 else 'volume'} {{ {text} }}", value)
+
+    pool("max1", 1, "max", 3, 2, 1, F.max_pool1d(inputs[1], 3, 2, 1))
+    pool("mean1", 1, "avg", 3, 2, 1, F.avg_pool1d(inputs[1], 3, 2, 1, count_include_pad=False))
+    pool("max3", 3, "max", 3, 2, 1, F.max_pool3d(inputs[3], 3, 2, 1))
+    pool("mean3", 3, "avg_with_pad", 2, 1, 1, F.avg_pool3d(inputs[3], 2, 1, 1))
+
+
+@case
 def products(c):
     x = c.input("x", 3, 5)
     w, b = c.weight("linear.weight", 4, 5), c.weight("linear.bias", 4)

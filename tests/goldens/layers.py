@@ -248,6 +248,34 @@ def sequence():
     )
 
 
+def row():
+    """Layers of images on rows [N, C, L]."""
+    return Family(
+        ("instance_norm", None, nn.InstanceNorm1d(4)),
+        ("group_norm", "n1", nn.GroupNorm(2, 4)),
+        ("mean", None, nn.AdaptiveAvgPool1d(1)),
+        ("most", None, nn.AdaptiveMaxPool1d(1)),
+        ("adaptive", None, nn.AdaptiveAvgPool1d(5)),
+        ("nearest", None, nn.Upsample(scale_factor=3)),
+        ("linear", None, nn.Upsample(scale_factor=2, mode="linear")),
+        ("to_a_size", None, nn.Upsample(size=17, mode="linear", align_corners=True)),
+    )
+
+
+def volume():
+    """Layers of images on volumes [N, C, D, H, W]."""
+    return Family(
+        ("instance_norm", "n1", nn.InstanceNorm3d(4, affine=True)),
+        ("group_norm", "n2", nn.GroupNorm(2, 4)),
+        ("mean", None, nn.AdaptiveAvgPool3d(1)),
+        ("most", None, nn.AdaptiveMaxPool3d(1)),
+        ("adaptive", None, nn.AdaptiveAvgPool3d((2, 4, 3))),
+        ("nearest", None, nn.Upsample(scale_factor=(1, 2, 3))),
+        ("trilinear", None, nn.Upsample(scale_factor=2, mode="trilinear")),
+        ("to_a_size", None, nn.Upsample(size=(5, 9, 4), mode="trilinear", align_corners=True)),
+    )
+
+
 def norm():
     shared = ("shared", nn.Conv2d(6, 8, 3, 1, 1))
     return Family(
@@ -322,6 +350,8 @@ LAYERS = {
     "layers_softmax": (softmax, (2, 7, 3, 5)),
     "layers_group_norm": (group_norm, (2, 6, 5, 7)),
     "layers_sequence": (sequence, (2, 6, 10)),
+    "layers_row": (row, (2, 4, 9)),
+    "layers_volume": (volume, (2, 4, 3, 5, 6)),
     "layers_norm": (norm, (2, 6, 5, 7)),
     "layers_shape": (Shape, (2, 6, 4, 5)),
     "layers_join": (Join, (2, 6, 5, 7)),

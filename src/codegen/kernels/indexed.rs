@@ -138,13 +138,14 @@ fn place(e: &mut Emitter, step: &Step, positions: &Positions) -> Emitted {
     emit(e, step, positions, [output, &step.inputs[1], &step.inputs[2]].map(of))
 }
 
-/// Entries by indices that are known: runs of them are copied whole where they are few, else as by computed indices.
+/// Entries by indices that are known: runs of them at equal distances are copied whole where they are few, else as by
+/// computed indices.
 pub(crate) fn index_select(e: &mut Emitter, step: &Step, op: &IndexSelect) -> Emitted {
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let (from, to) = (row_major(&input.shape), row_major(&output.shape));
     let body = Body::Copy;
-    let runs = op.indices.chunk_by(|a, b| a + 1 == *b);
-    if runs.clone().count() > MOST_RUNS {
+    let runs = runs(&op.indices);
+    if runs.len() > MOST_RUNS {
         let dims = input.shape.dims();
         let [outer, slice] = [&dims[..op.axis], &dims[op.axis + 1..]].map(|dims| dims.iter().product::<usize>());
         let (size, count, bytes) = (dims[op.axis], op.indices.len(), slice * LANE);
@@ -160,13 +161,38 @@ pub(crate) fn index_select(e: &mut Emitter, step: &Step, op: &IndexSelect) -> Em
     let mut at = 0;
     for run in runs {
         let mut dims = output.shape.dims().to_vec();
-        dims[op.axis] = run.len();
+        dims[op.axis] = run.count;
         let target = Array::new(output, to.clone()).shifted(at * to[op.axis] as usize);
-        let source = Array::new(input, from.clone()).shifted(run[0] * from[op.axis] as usize);
+        let mut source = Array::new(input, from.clone()).shifted(run.first * from[op.axis] as usize);
+        source.strides[op.axis] *= run.step;
         nests.push(Nest { dims, arrays: vec![target, source], body: &body });
-        at += run.len();
+        at += run.count;
     }
     nest::emit(e, &super::step_name(e, step), nests)
+}
+
+/// Indices `first`, `first + step`, …
+#[derive(Debug, PartialEq)]
+struct Run {
+    first: usize,
+    step: i64,
+    count: usize,
+}
+
+/// Cuts indices where the distance from one to the next changes.
+fn runs(indices: &[usize]) -> Vec<Run> {
+    let mut runs: Vec<Run> = vec![];
+    for &index in indices {
+        match runs.last_mut() {
+            Some(run) if run.count == 1 => {
+                run.step = index as i64 - run.first as i64;
+                run.count = 2;
+            }
+            Some(run) if run.first as i64 + run.step * run.count as i64 == index as i64 => run.count += 1,
+            _ => runs.push(Run { first: index, step: 1, count: 1 }),
+        }
+    }
+    runs
 }
 
 impl Positions {
@@ -424,9 +450,25 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_known_indices() {
+        let run = |first, step, count| Run { first, step, count };
+        assert_eq!(runs(&[5, 4, 3, 2]), [run(5, -1, 4)]);
+        assert_eq!(runs(&[0, 1, 2, 8, 8, 8, 1, 3, 5]), [run(0, 1, 3), run(8, 0, 3), run(1, 2, 3)]);
+        assert_eq!(runs(&[9]), [run(9, 1, 1)]);
+        assert_eq!(runs(&[]), []);
+    }
+
+    #[test]
     fn known_entries_are_taken() {
         use crate::codegen::testing::check;
-        for (dims, axis) in [(&[7, 5][..], 0), (&[2, 9, 5, 7], 1), (&[2, 40, 3, 3], 1), (&[2, 3, 40], 2)] {
+        for (dims, axis) in [
+            (&[7, 5][..], 0),
+            (&[2, 9, 5, 7], 1),
+            (&[2, 40, 3, 3], 1),
+            (&[2, 3, 40], 2),
+            (&[3, 101], 1),
+            (&[300, 2], 0),
+        ] {
             let size = dims[axis];
             let reversed: Vec<usize> = (0..size).rev().collect();
             let turned: Vec<usize> = (0..2 * size).map(|i| (i * 3 + 1) % size).collect();

@@ -193,24 +193,22 @@ pub(crate) fn pad(e: &mut Emitter, step: &Step, op: &Pad) -> Emitted {
     let rows = segments(op.mode, op.pads[0], h, op.pads[2]);
     let columns = segments(op.mode, op.pads[1], w, op.pads[3]);
     let (copy, fill) = (Body::Copy, Body::Fill(Bits::of(op.value)));
-    let mut nests = vec![];
-    for row in &rows {
-        for column in &columns {
-            let mut dims = blocked_dims(output);
-            (dims[2], dims[3]) = (row.count, column.count);
-            let target = at(output, blocked_strides(output), [row.first, column.first]);
-            nests.push(match (row.source, column.source) {
-                (Source::Input { first: y, step: dy }, Source::Input { first: x, step: dx }) => {
-                    let mut source = at(input, blocked_strides(input), [y, x]);
-                    source.strides[2] *= dy;
-                    source.strides[3] *= dx;
-                    Nest { dims, arrays: vec![target, source], body: &copy }
-                }
-                _ => Nest { dims, arrays: vec![target], body: &fill },
-            });
+    let nest = |row: &Segment, column: &Segment| {
+        let mut dims = blocked_dims(output);
+        (dims[2], dims[3]) = (row.count, column.count);
+        let target = at(output, blocked_strides(output), [row.first, column.first]);
+        match (row.source, column.source) {
+            (Source::Input { first: y, step: dy }, Source::Input { first: x, step: dx }) => {
+                let mut source = at(input, blocked_strides(input), [y, x]);
+                source.strides[2] *= dy;
+                source.strides[3] *= dx;
+                Nest { dims, arrays: vec![target, source], body: &copy }
+            }
+            _ => Nest { dims, arrays: vec![target], body: &fill },
         }
-    }
-    nest::emit(e, &super::step_name(e, step), nests)
+    };
+    let groups = rows.iter().map(|row| columns.iter().map(|column| nest(row, column)).collect()).collect();
+    nest::emit_side_by_side(e, &super::step_name(e, step), groups)
 }
 
 /// The array from a row and column on.
@@ -265,6 +263,7 @@ mod tests {
         let slice = |axis, start, end, step| Slice { axis, start, end, step };
         on_plain(slice(3, 3, 40, 1), &[&[2, 3, 4, 50]]);
         on_plain(slice(3, 1, 50, 3), &[&[2, 3, 4, 50]]);
+        (2..40).for_each(|end| on_plain(slice(1, 1, end, 2), &[&[2, end]]));
         on_plain(slice(1, 1, 8, 2), &[&[2, 9, 20]]);
         on_plain(slice(0, 1, 3, 1), &[&[3, 9, 4, 5]]);
         on_plain(slice(0, 2, 3, 1), &[&[7]]);

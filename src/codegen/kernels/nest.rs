@@ -33,6 +33,9 @@ const STREAMED: usize = 1 << 20;
 const AHEAD: i64 = 2 << 10;
 /// Bytes from one lane to the next where elements are neighbours.
 const NEIGHBOUR: i32 = super::LANE as i32;
+/// The same where rows are read from their ends, or every other element is taken: shuffles of neighbours.
+const BACKWARDS: i32 = -NEIGHBOUR;
+const EVERY_OTHER: i32 = 2 * NEIGHBOUR;
 
 /// The memory that an array lies in.
 #[derive(Clone, Debug)]
@@ -113,6 +116,15 @@ pub(crate) struct Nest<'a> {
     pub body: &'a Body,
 }
 
+/// Where the tasks of a nest end and its kernel begins.
+#[derive(Clone, Copy)]
+struct Cut {
+    /// The first axis that a kernel loops over.
+    axis: usize,
+    /// How much of it at most, where the whole of it is too long.
+    most: Option<usize>,
+}
+
 /// A nest whose first `outer` axes are tasks.
 struct Region<'a> {
     nest: Nest<'a>,
@@ -121,18 +133,56 @@ struct Region<'a> {
 
 /// One driver for all nests, which may run in any order.
 pub(crate) fn emit(e: &mut Emitter, name: &str, nests: Vec<Nest>) -> Emitted {
+    emit_side_by_side(e, name, nests.into_iter().map(|nest| vec![nest]).collect())
+}
+
+/// One driver for all nests, which may run in any order. The nests of a group write pieces of the same rows: a task writes
+/// the same rows of each, so that a line of memory with elements of two of them is fetched once.
+pub(crate) fn emit_side_by_side(e: &mut Emitter, name: &str, groups: Vec<Vec<Nest>>) -> Emitted {
     let lanes = e.unit().lanes;
-    let regions: Vec<Region> = nests.into_iter().flat_map(|n| n.merged().regions(lanes)).collect();
-    let kernels: Vec<Callee> = regions.iter().map(|r| r.kernel(e)).collect();
-    let grid = regions.iter().map(Region::tasks).sum();
+    let sets: Vec<Vec<(Callee, Region)>> = groups
+        .into_iter()
+        .flat_map(|group| side_by_side(group, lanes))
+        .map(|set| set.into_iter().map(|region| (region.kernel(e), region)).collect())
+        .collect();
+    let tasks = |set: &[(Callee, Region)]| set[0].1.tasks();
+    let grid = sets.iter().map(|set| tasks(set)).sum();
     let entry = e.driver(name, |e, d| {
         let mut first = 0;
-        for (region, &kernel) in regions.iter().zip(&kernels) {
-            d.tasks(first, region.tasks(), |d, task| region.call(e, d, task, kernel));
-            first += region.tasks();
+        for set in &sets {
+            d.tasks(first, tasks(set), |d, task| {
+                set.iter().for_each(|(kernel, region)| region.call(e, d, task, *kernel))
+            });
+            first += tasks(set);
         }
     });
     Emitted { entry, grid, scratch: 0 }
+}
+
+/// Regions that share their tasks, set by set: every set has a region of each nest where all of them are cut alike, else
+/// each region is a set of its own.
+fn side_by_side<'a>(group: Vec<Nest<'a>>, lanes: usize) -> Vec<Vec<Region<'a>>> {
+    let nests: Vec<Nest> = group.into_iter().map(Nest::merged).collect();
+    let widest = nests.iter().max_by_key(|nest| nest.dims.iter().product::<usize>()).expect("a group has nests");
+    let cut = widest.cut();
+    let rows = widest.dims[..=cut.axis].to_vec();
+    let has_rows = nests.len() > 1 && rows.len() < widest.dims.len();
+    if !has_rows || !nests.iter().all(|nest| nest.dims.starts_with(&rows)) {
+        return nests.into_iter().flat_map(|nest| nest.regions(lanes)).map(|region| vec![region]).collect();
+    }
+    let mut sets: Vec<Vec<Region>> = vec![];
+    for mut nest in nests {
+        if nest.dims.len() == rows.len() {
+            nest.push_one();
+        }
+        for (i, region) in nest.divided(cut, lanes).into_iter().enumerate() {
+            if sets.len() == i {
+                sets.push(vec![]);
+            }
+            sets[i].push(region);
+        }
+    }
+    sets
 }
 
 /// Strides of a plain value of that shape.
@@ -179,18 +229,28 @@ impl<'a> Nest<'a> {
         }
         // Lanes farther apart than an address reaches are loaded one by one.
         let far = strides.iter().any(|s| s.last().is_some_and(|s| s.abs() > FARTHEST_LANE));
-        if dims.is_empty() || far {
-            dims.push(1);
-            let elements = self.arrays.iter().map(|a| a.element().bytes() as i64);
-            strides.iter_mut().zip(elements).for_each(|(s, bytes)| s.push(bytes));
-        }
+        let one = dims.is_empty() || far;
         let arrays = self.arrays.into_iter().zip(strides).map(|(a, strides)| Array { base: a.base, strides }).collect();
-        Nest { dims, arrays, body: self.body }
+        let mut merged = Nest { dims, arrays, body: self.body };
+        if one {
+            merged.push_one();
+        }
+        merged
     }
 
-    /// Chooses the axes that a kernel loops over; the axis that is too long for it is cut into
-    /// pieces of nearly equal size and a last one of what is left.
+    /// An innermost axis of one element.
+    fn push_one(&mut self) {
+        self.dims.push(1);
+        self.arrays.iter_mut().for_each(|array| array.strides.push(array.element().bytes() as i64));
+    }
+
     fn regions(self, lanes: usize) -> Vec<Region<'a>> {
+        let cut = self.cut();
+        self.divided(cut, lanes)
+    }
+
+    /// Chooses the axes that a kernel loops over.
+    fn cut(&self) -> Cut {
         let rank = self.dims.len();
         let mut inner = 1;
         let mut size = self.dims[rank - 1];
@@ -198,14 +258,21 @@ impl<'a> Nest<'a> {
             size *= self.dims[rank - inner - 1];
             inner += 1;
         }
-        let (axis, most) = match () {
-            () if size > TASK => (rank - 1, TASK),
-            () if inner < rank && inner < MOST_AXES => (rank - inner - 1, TASK / size),
-            () => return vec![Region { nest: self, outer: rank - inner }],
+        match () {
+            () if size > TASK => Cut { axis: rank - 1, most: Some(TASK) },
+            () if inner < rank && inner < MOST_AXES => Cut { axis: rank - inner - 1, most: Some(TASK / size) },
+            () => Cut { axis: rank - inner, most: None },
+        }
+    }
+
+    /// The axis that is too long for a kernel is cut into pieces of nearly equal size and a last one of what is left.
+    fn divided(self, Cut { axis, most }: Cut, lanes: usize) -> Vec<Region<'a>> {
+        let Some(most) = most else {
+            return vec![Region { nest: self, outer: axis }];
         };
         let length = self.dims[axis];
         let piece = length.div_ceil(length.div_ceil(most));
-        let piece = if axis == rank - 1 { piece.next_multiple_of(lanes) } else { piece };
+        let piece = if axis == self.dims.len() - 1 { piece.next_multiple_of(lanes) } else { piece };
         let (whole, rest) = (length / piece, length % piece);
         let mut regions = vec![];
         if whole > 0 {
@@ -428,6 +495,24 @@ impl NestKernel<'_> {
             0 => b.broadcast(address),
             NEIGHBOUR => b.load_first(address, lanes),
             _ if lanes == 1 => b.load_first(address, 1),
+            BACKWARDS => {
+                let last = (lanes as i64 - 1) * i64::from(BACKWARDS);
+                let address = self.address(b, array, offset + last);
+                let forwards = b.load_first(address, lanes);
+                b.permute(forwards, |lane| (lanes - 1).saturating_sub(lane))
+            }
+            EVERY_OTHER => {
+                // The second half ends with the last element, behind which may be nothing.
+                let behind = (lanes as i64 - 1) * i64::from(NEIGHBOUR);
+                let address = [0, behind].map(|from| self.address(b, array, offset + from));
+                let halves = address.map(|address| b.load_first(address, lanes));
+                let all = self.unit.lanes;
+                b.shuffle(halves, |lane| match 2 * lane {
+                    at if at < lanes => at,
+                    at if lane < lanes => all + at + 1 - lanes,
+                    _ => 0,
+                })
+            }
             stride => {
                 let dst = b.new_vector();
                 b.push(Inst::Gather { dst, address, stride, count: lanes as u8 });

@@ -2,7 +2,7 @@
 
 use super::Checker;
 use crate::diagnostic::{Diagnostic, Severity, Span, nearest};
-use crate::elaborate::call::{assign, is_plain, missing_argument, parameters};
+use crate::elaborate::call::{assign, is_plain, may_be_number, missing_argument, parameters};
 use crate::elaborate::expression::dotted_name;
 use crate::elaborate::program::Callee;
 use crate::ops::layer::{Arity, FOREIGN_PARAMETERS, LEFT_OUT, Layer, Param, Preset, written_out};
@@ -71,7 +71,7 @@ impl Checker<'_> {
         labels.iter().for_each(|a| self.label_reference(&a.value));
         let is_open = labels.iter().any(|a| match &a.value.kind {
             ExprKind::Name(name) => self.use_name(name),
-            kind => matches!(kind, ExprKind::Index(..) | ExprKind::If { .. }),
+            _ => may_be_number(&a.value),
         });
         args.iter().for_each(|a| self.expr(&a.value));
         if joins && labels.is_empty() && layer.arity != Arity::Operands {

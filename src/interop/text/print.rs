@@ -17,6 +17,8 @@ use crate::ops::layer::{Arity, Layer, Preset, Value};
 
 /// A run of calls is written as a loop from this length on.
 const LOOP_LENGTH: usize = 4;
+/// So many integers at one distance are written as their formula.
+const SHORTEST_PROGRESSION: usize = 9;
 /// A branch longer than this gets lines of its own.
 const LINE: usize = 96;
 
@@ -505,10 +507,26 @@ fn value(value: &Value) -> String {
         Value::Float(v) if v.is_infinite() => format!("\"{v}\""),
         Value::Float(v) => number(*v),
         Value::Str(v) => words::in_quotes(v),
-        Value::List(items) => format!("[{}]", list(items)),
+        Value::List(items) => progression(items).unwrap_or_else(|| format!("[{}]", list(items))),
         Value::Tuple(items) => format!("({})", list(items)),
         Value::Int(_) | Value::Bool(_) => value.to_string(),
     }
+}
+
+/// Many integers at one distance, as their formula: a flip's places are `[255 - i for i in 0..256]`.
+fn progression(items: &[Value]) -> Option<String> {
+    let numbers: Vec<i64> =
+        items.iter().map(|item| if let Value::Int(v) = item { Some(*v) } else { None }).collect::<Option<_>>()?;
+    let (&first, count) = (numbers.first()?, numbers.len());
+    let step = numbers.get(1)?.checked_sub(first)?;
+    let is_even = numbers.windows(2).all(|pair| pair[1].checked_sub(pair[0]) == Some(step));
+    if count < SHORTEST_PROGRESSION || !is_even || step == 0 {
+        return None;
+    }
+    let sign = if step < 0 { '-' } else { '+' };
+    let term = if step.abs() == 1 { "i".into() } else { format!("{} * i", step.unsigned_abs()) };
+    let formula = if first == 0 && step > 0 { term } else { format!("{first} {sign} {term}") };
+    Some(format!("[{formula} for i in 0..{count}]"))
 }
 
 /// Without an exponent, unless that takes many zeros.

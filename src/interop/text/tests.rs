@@ -229,6 +229,21 @@ fn depth_is_limited() {
 
 /// Their labels would name nothing.
 #[test]
+fn many_integers_at_one_distance_are_a_formula() {
+    let layers = "index_select([31 - i for i in 0..32], axis = 3)
+        index_select([4 + 3 * i for i in 0..9], axis = 3)
+        index_select([2, 1, 0])
+        index_select([2 * i for i in 0..10], axis = 2)
+        index_select([0, 0, 0, 0, 0, 0, 0, 0, 0, 0], axis = 2)
+        index_select([0, 1, 2, 3, 4, 5, 6, 7, 8, 8], axis = 2)";
+    let text = format!("netc 1\nmodel m {{\ninput x: f32[1, 3, 20, 32]\n{layers}\noutput y\n}}\n");
+    let written = round_trip(&elaborated("text", &text, None, 1));
+    let kept: Vec<&str> = written.lines().map(str::trim).filter(|line| line.starts_with("index_select")).collect();
+    let given: Vec<&str> = layers.lines().map(str::trim).collect();
+    assert_eq!(kept, given);
+}
+
+#[test]
 fn modules_without_weights_have_no_labels() {
     use crate::ir::Phase;
     use crate::ops::binary::BinaryKind;

@@ -1,5 +1,6 @@
 //! Mean and variance of each channel over a batch: what batch normalisation normalises by in training.
 
+use crate::parallel;
 use rayon::prelude::*;
 
 use crate::ops::attributes::attributes;
@@ -23,7 +24,7 @@ pub fn channel(value: &Tensor, c: usize) -> impl ExactSizeIterator<Item = f64> +
 
 /// `[2, C]` of two numbers a channel.
 pub(super) fn pair_per_channel(output: &Shape, pair: impl Fn(usize) -> [f64; 2] + Send + Sync) -> Tensor {
-    let pairs: Vec<[f64; 2]> = (0..output[1]).into_par_iter().map(pair).collect();
+    let pairs: Vec<[f64; 2]> = parallel::shared(|| (0..output[1]).into_par_iter().map(pair).collect());
     Tensor::from_values(output.clone(), [0, 1].into_iter().flat_map(|i| pairs.iter().map(move |pair| pair[i])))
 }
 

@@ -1,5 +1,6 @@
 //! The gradient of a convolution with respect to its weight.
 
+use crate::parallel;
 use rayon::prelude::*;
 
 use crate::ops::attributes::attributes;
@@ -86,7 +87,7 @@ impl Operation for Conv2dWeightGradient {
             sum as f32
         };
         let mut out = Tensor::zeros(output.clone());
-        out.data_mut().par_iter_mut().enumerate().for_each(|(i, v)| *v = tap(i));
+        parallel::shared(|| out.data_mut().par_iter_mut().enumerate().for_each(|(i, v)| *v = tap(i)));
         out
     }
 
