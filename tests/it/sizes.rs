@@ -579,3 +579,20 @@ fn a_cache_that_others_write_to_is_refused() {
     let file = Cache::open(folder.path("m.net")).unwrap_err().to_string();
     assert!(file.starts_with("the cache "), "{file}");
 }
+
+/// What finds no room in the cache is compiled, and not kept.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_cache_is_no_error() {
+    let here = tempfile::tempdir().unwrap();
+    let spec = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/lenet5.net");
+    // `ulimit` counts blocks of 512 bytes: the model takes more.
+    let line = "ulimit -f 8; exec \"$0\" run \"$1\" --noise 1 --seed 1 --cache cache";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", line]).arg(super::cli::netc().get_program()).arg(spec).current_dir(here.path());
+    let ran = command.output().unwrap();
+    let errors = String::from_utf8(ran.stderr).unwrap();
+    assert!(ran.status.success() && errors.contains("nothing is kept: "), "{errors}");
+    let kept: Vec<_> = std::fs::read_dir(here.path().join("cache")).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert!(kept.iter().all(|name| name == "lock"), "{kept:?}");
+}
