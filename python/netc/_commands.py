@@ -340,6 +340,8 @@ def quantize(
     Raises:
         NetcError: The network or the samples have mistakes.
     """
+    if calibrate is None and not weights_only:
+        raise TypeError("calibrate is missing: samples of the input; weights_only=True needs none")
     with contextlib.ExitStack() as stack:
         path = stack.enter_context(_source(source))
         flags = _pairs("--shape", shapes) + [part for label in keep for part in ("--keep", label)]
