@@ -7,6 +7,7 @@ use std::fmt;
 use crate::parallel;
 use rayon::prelude::*;
 
+use super::composed::composed;
 use super::entries::{Encoding, Entry};
 use super::{WeightId, Weights};
 use crate::diagnostic::nearest;
@@ -117,7 +118,8 @@ const PART_PREFIXES: [&str; 1] = ["model."];
 /// # Errors
 /// Where a name or shape on either side has no counterpart on the other. `weights` is then unchanged.
 pub fn load(weights: &mut Weights, entries: &[Entry], tolerance: &Tolerance) -> Result<Loaded, Box<Misfit>> {
-    let (entries, prefix) = as_compared(weights, entries, tolerance);
+    let whole = composed(weights, entries);
+    let (entries, prefix) = as_compared(weights, &whole, tolerance);
     let (mut loaded, mut misfit, found) = compare_all(weights, &entries, tolerance);
     misfit.suggest();
     // A file that has nothing of the network is another network's.
@@ -159,7 +161,8 @@ pub fn not_finite(weights: &Weights, tolerance: &Tolerance) -> Vec<(WeightId, No
 
 /// What of `entries` fits the weights, and what does not. `Loaded::weights` counts what would be loaded.
 pub fn compare(weights: &Weights, entries: &[Entry], tolerance: &Tolerance) -> (Loaded, Misfit) {
-    let (entries, prefix) = as_compared(weights, entries, tolerance);
+    let whole = composed(weights, entries);
+    let (entries, prefix) = as_compared(weights, &whole, tolerance);
     let (mut loaded, mut misfit, _) = compare_all(weights, &entries, tolerance);
     misfit.suggest();
     if loaded.weights > 0 {
@@ -330,13 +333,14 @@ impl Misfit {
 
     /// First words of unexpected names, behind each of which stands all that is missing.
     fn sets(&self) -> Vec<String> {
-        let mut sets: BTreeMap<&str, HashSet<&str>> = BTreeMap::new();
-        for (word, rest) in self.unexpected.iter().filter_map(|u| u.name.split_once('.')) {
-            sets.entry(word).or_default().insert(rest);
-        }
-        let has_all = |set: &HashSet<&str>| self.missing.iter().all(|m| set.contains(m.name.as_str()));
-        let whole = sets.into_iter().filter(|(_, set)| !self.missing.is_empty() && has_all(set));
-        whole.map(|(word, _)| word.to_string()).collect()
+        let Some(first) = self.missing.first() else { return vec![] };
+        let unexpected: HashSet<&str> = self.unexpected.iter().map(|u| u.name.as_str()).collect();
+        let before = |name: &'_ str| Some(name.strip_suffix(first.name.as_str())?.strip_suffix('.')?.to_string());
+        let words: BTreeSet<String> = self.unexpected.iter().filter_map(|u| before(&u.name)).collect();
+        let has_all = |word: &String| {
+            self.missing.iter().all(|missing| unexpected.contains(format!("{word}.{}", missing.name).as_str()))
+        };
+        words.into_iter().filter(|word| !word.is_empty() && has_all(word)).collect()
     }
 }
 

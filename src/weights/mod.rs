@@ -5,6 +5,7 @@
 //! memory until its weights are packed. This folder knows no graph, and of ops only how they ask for
 //! initial values.
 
+mod composed;
 pub mod entries;
 pub mod file;
 mod hdf5;

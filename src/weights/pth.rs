@@ -34,7 +34,9 @@ const MAX_RANK: usize = 16;
 const LEGACY_MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 
 /// Under which names training programs put the state dict, best first.
-const WRAPPERS: [&str; 12] = [
+const WRAPPERS: [&str; 14] = [
+    "state_dict_ema",
+    "ema_state_dict",
     "state_dict",
     "model_state_dict",
     "params_ema",
@@ -95,7 +97,10 @@ pub(super) fn parse_legacy(file: &Buffer, key: Option<&str>) -> Result<(Vec<Entr
     };
     match next()?.root() {
         Object::Long(bytes) if *bytes == LEGACY_MAGIC => {}
-        _ => return Err("this is a pickle, but no PyTorch checkpoint".into()),
+        _ => {
+            let instead = "torch.save writes one of tensors, numpy.savez an archive of arrays";
+            return Err(format!("this is a pickle, but no PyTorch checkpoint: {instead}"));
+        }
     }
     let _version = next()?;
     let _machine = next()?;
@@ -282,6 +287,19 @@ fn refused(name: &Global) -> String {
                 torch.save(torch.jit.load(path).state_dict(), other_path)"
             .into();
     }
+    let tensor = match name.name {
+        "_rebuild_sparse_tensor" => Some("a tensor is sparse; tensor.to_dense() makes one that netc reads"),
+        "_rebuild_qtensor" => Some("a tensor is quantized; tensor.dequantize() makes one that netc reads"),
+        "_rebuild_nested_tensor" => Some("a tensor is nested, parts of other sizes; save its parts one by one"),
+        "_rebuild_meta_tensor_no_storage" => {
+            Some("a tensor is on the device `meta`: the checkpoint has no values of it")
+        }
+        "_reconstruct" => Some("an array is NumPy's; torch.from_numpy(array) makes a tensor of it"),
+        _ => None,
+    };
+    if let Some(why) = tensor {
+        return why.into();
+    }
     format!(
         "the pickle asks for `{}`, which netc does not run: only tensors in dictionaries, lists and tuples are read. Save the \
          state dict alone: torch.save(model.state_dict(), path)",
@@ -356,11 +374,14 @@ fn number_type(class: &Global) -> Option<(Encoding, usize)> {
         "uint16" => (Encoding::Other("u16"), 2),
         "uint32" => (Encoding::Other("u32"), 4),
         "uint64" => (Encoding::Other("u64"), 8),
+        "ComplexFloatStorage" | "complex64" => (Encoding::Other("complex64"), 8),
+        "ComplexDoubleStorage" | "complex128" => (Encoding::Other("complex128"), 16),
+        "float8_e4m3fn" | "float8_e5m2" | "float8_e4m3fnuz" | "float8_e5m2fnuz" => (Encoding::Other("float8"), 1),
         _ => return None,
     })
 }
 
-/// What is said of a tensor of numbers that are not read: complex ones, those of 8 bits.
+/// What is said of a tensor of numbers of which not even the size is known.
 fn unread(pickle: &Pickle, storage: Id, dtype: Option<Id>) -> Option<String> {
     let Object::Persistent(id) = pickle.get(storage) else { return None };
     let Object::Tuple(parts) = pickle.get(*id) else { return None };

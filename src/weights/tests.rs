@@ -57,6 +57,7 @@ fn one_of_several_sets_of_weights_is_chosen() {
     let file = open(&path("averaged.pth")).unwrap();
     assert_eq!(first(&file), 1.0);
     assert_eq!(file.choice, Some(Choice { taken: "params_ema".into(), others: vec!["params".into()] }));
+    assert_eq!(open(&path("timm.pth")).unwrap().choice.map(|choice| choice.taken), Some("state_dict_ema".into()));
     for (key, value) in [("params", -1.0), ("params_ema", 1.0)] {
         let file = part("averaged.pth", key).unwrap();
         assert_eq!((first(&file), file.choice), (value, None));
@@ -166,12 +167,33 @@ fn a_prefix_goes_where_the_network_has_none() {
         message.ends_with("what is missing stands behind `ema.` and `net.`: FILE:ema takes those weights"),
         "{message}"
     );
+    // A network within a module, beside a loss that has weights.
+    let mut within = other.clone();
+    within.iter_mut().for_each(|e| e.name = e.name.replace("net.", "model.net."));
+    within.push(Entry { name: "loss.weight".into(), ..other[0].clone() });
+    let message = load(&mut weights, &within, &Tolerance::default()).unwrap_err().to_string();
+    assert!(
+        message.ends_with("what is missing stands behind `model.net.`: FILE:model.net takes those weights"),
+        "{message}"
+    );
+}
+
+/// Complex numbers and those of 8 bits with an exponent, which nobody asks for.
+#[test]
+fn numbers_that_are_not_read_are_no_reason_to_refuse_others() {
+    let file = open(&path("other_numbers.pth")).unwrap();
+    let listed: Vec<String> = file.entries.iter().map(|e| format!("{e:?}")).collect();
+    assert_eq!(listed[2..], ["rotation: complex64[2]", "eighth: float8[2]"]);
+    assert!(file.entries[2..].iter().all(|entry| entry.values().is_none()));
+    assert_eq!(values(&file, "conv1.bias"), [1.0, 2.0]);
 }
 
 #[test]
 fn what_is_no_state_dict_is_refused_by_name() {
-    let messages = ["malicious.pth", "whole_model.pth", "no_tensors.pth"]
-        .map(|name| open(&path(name)).unwrap_err().message.replace(env!("CARGO_MANIFEST_DIR"), ""));
+    let names = ["malicious", "whole_model", "no_tensors", "sparse", "quantized", "meta", "numpy"];
+    let names = names.map(|name| format!("{name}.pth")).into_iter().chain(["plain.pkl".to_string()]);
+    let messages: Vec<String> =
+        names.map(|name| open(&path(&name)).unwrap_err().message.replace(env!("CARGO_MANIFEST_DIR"), "")).collect();
     insta::assert_snapshot!(messages.join("\n"));
 }
 

@@ -9,6 +9,7 @@ import argparse
 import collections
 import os
 import pathlib
+import pickle
 
 import numpy as np
 import torch
@@ -65,6 +66,21 @@ def main():
     torch.save(model, HERE / "checkpoint_epoch_0100.pth")
     torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), HERE / "whole_model.pth")
     torch.save({"accuracy": 0.5}, HERE / "no_tensors.pth")
+    # timm's name of an average.
+    torch.save({"state_dict": sets["params"], "state_dict_ema": average}, HERE / "timm.pth")
+    # What a network can do without is no reason to refuse the rest.
+    other = {"rotation": torch.zeros(2, dtype=torch.complex64), "eighth": torch.ones(2).to(torch.float8_e4m3fn)}
+    torch.save({**average, **other}, HERE / "other_numbers.pth")
+    kinds = {
+        "sparse": count(2, 2).to_sparse(),
+        "quantized": torch.quantize_per_tensor(count(2, 2), 0.5, 0, torch.qint8),
+        "meta": torch.empty(2, device="meta"),
+        "numpy": np.arange(2, dtype="<f4"),
+    }
+    for name, value in kinds.items():
+        torch.save({"w": value}, HERE / f"{name}.pth")
+    with open(HERE / "plain.pkl", "wb") as file:
+        pickle.dump({"w": [1.0, 2.0]}, file, protocol=4)
     arrays = {
         "plain": np.arange(6, dtype="<f4").reshape(2, 3),
         "half": np.arange(6, dtype="<f2").reshape(2, 3),

@@ -20,8 +20,21 @@ pub(crate) enum Value {
     OnGrid(View, Arc<Grid>),
     /// Known now.
     Known(Array),
+    /// A sequence of values, whose number is known.
+    List(Vec<Value>),
     /// Result of a node that could not be imported; its reason has been noted.
     Missing,
+}
+
+impl Value {
+    /// Known, and so is all that it lists.
+    pub(crate) fn is_known(&self) -> bool {
+        match self {
+            Value::Known(_) => true,
+            Value::List(values) => values.iter().all(Value::is_known),
+            Value::Data(_) | Value::OnGrid(..) | Value::Missing => false,
+        }
+    }
 }
 
 /// A grid as the model tells it: scale and zero point, of all elements or for each entry of an axis, which may be counted

@@ -39,16 +39,22 @@ pub(crate) fn of_result(node: &proto::Node, result: usize, inputs: &[i32]) -> i3
             let to = node.attribute.iter().find(|a| a.name == "to");
             to.map_or(Ok(data_type::FLOAT), cast_to).unwrap_or(data_type::FLOAT)
         }
-        ("CastLike", _) | ("Where", _) => input(1),
+        // An empty sequence has no type that mattered to its writer.
+        ("CastLike" | "Where" | "SequenceInsert", _) => input(1),
         (
             "Equal" | "Less" | "LessOrEqual" | "Greater" | "GreaterOrEqual" | "And" | "Or" | "Xor" | "Not" | "IsNaN"
             | "IsInf",
             _,
         ) => data_type::BOOL,
         ("Shape" | "Size" | "ArgMax" | "ArgMin" | "NonZero" | "NonMaxSuppression", _)
-        | ("TopK", 1)
+        | ("SequenceLength", _)
+        | ("TopK" | "MaxPool", 1)
         | ("Unique", 1..) => data_type::INT64,
         ("OneHot", _) => input(2),
+        ("EyeLike", _) => {
+            let ty = node.attribute.iter().find(|a| a.name == "dtype");
+            ty.map_or_else(|| input(0), |ty| ty.i() as i32)
+        }
         ("Range", _) => input(0),
         // Levels are numbers of a grid, of which other code knows.
         ("GatherBlockQuantized", _) => data_type::FLOAT,

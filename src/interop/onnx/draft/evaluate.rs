@@ -26,7 +26,7 @@ impl Draft<'_> {
     /// The results of a node as known values where all its inputs are known; else as they are.
     pub(crate) fn known_results(&mut self, call: &Call, results: Vec<Value>) -> Result<Vec<Value>, String> {
         let mut inputs = call.inputs.iter().flatten().peekable();
-        if inputs.peek().is_none() || !inputs.all(|i| matches!(i, Value::Known(_))) {
+        if inputs.peek().is_none() || !inputs.all(Value::is_known) {
             return Ok(results);
         }
         let results = results.into_iter().enumerate();
@@ -34,6 +34,10 @@ impl Draft<'_> {
     }
 
     fn known_result(&mut self, result: Value, ty: i32) -> Result<Value, String> {
+        if let Value::List(values) = result {
+            let known = values.into_iter().map(|value| self.known_result(value, ty)).collect::<Result<_, _>>()?;
+            return Ok(Value::List(known));
+        }
         let Value::Data(view) = &result else { return Ok(result) };
         if let Some(Op::Compact(_)) = self.op(view.node) {
             return self.known_rows(view, ty);

@@ -273,6 +273,16 @@ impl Draft<'_> {
         match call.input(index) {
             Some(Value::Data(view)) => Ok(view.clone()),
             Some(Value::Known(array)) => self.constant(array),
+            Some(Value::List(_)) => Err(format!("input {index} is a sequence of values where one is due")),
+            _ => Err(format!("input {index} is missing")),
+        }
+    }
+
+    /// The sizes of an input, whether it is known or computed.
+    pub(crate) fn dims_of_input(&self, call: &Call, index: usize) -> Result<Vec<usize>, String> {
+        match call.input(index) {
+            Some(Value::Data(view)) => Ok(self.dims(view)),
+            Some(Value::Known(array)) => Ok(array.dims.clone()),
             _ => Err(format!("input {index} is missing")),
         }
     }

@@ -93,9 +93,7 @@ fn of_shapes(draft: &Draft, call: &Call) -> Folded {
             let why = "how large its input is depends on the data: cut the model before it";
             return Err(why.into());
         }
-        Some(Value::Data(view)) => draft.dims(view),
-        Some(Value::Known(array)) => array.dims.clone(),
-        _ => return Err("input 0 is missing".into()),
+        _ => draft.dims_of_input(call, 0)?,
     };
     let dims: Vec<i64> = dims.into_iter().map(|d| d as i64).collect();
     if call.node.op_type == "Size" {

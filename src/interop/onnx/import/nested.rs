@@ -131,11 +131,7 @@ impl<'m> Importer<'m> {
             (listed("scan_output_axes", outputs)?, listed("scan_output_directions", outputs)?);
         let mut turns = None;
         for (index, &along) in axes.iter().enumerate() {
-            let dims = match call.input(states + index) {
-                Some(Value::Data(view)) => self.draft.dims(view),
-                Some(Value::Known(array)) => array.dims.clone(),
-                _ => return Err(misfit()),
-            };
+            let dims = self.draft.dims_of_input(call, states + index).map_err(|_| misfit())?;
             let size = dims[axis(along, dims.len())?];
             if *turns.get_or_insert(size) != size {
                 return Err("its inputs have different lengths".into());

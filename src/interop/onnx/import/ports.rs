@@ -196,6 +196,10 @@ impl Importer<'_> {
                     let node = self.as_element(view.node, &output.name)?;
                     outputs.push((output.name.clone(), node));
                 }
+                Some(Value::List(_)) => {
+                    let why = "is a sequence of values; make its values outputs of their own";
+                    return Err(format!("output {} {why}", output.name));
+                }
                 // Its reason is among the problems, where there is one.
                 Some(Value::Missing) if !self.problems.is_empty() => {}
                 Some(Value::Missing) | None => return Err(format!("output {} is computed by no node", output.name)),

@@ -369,14 +369,14 @@ fn aligned_by_attribute(call: &Call, b: Value) -> Result<Value, String> {
     let rank = match &b {
         Value::Data(view) | Value::OnGrid(view, _) => view.rank(),
         Value::Known(array) => array.rank(),
-        Value::Missing => return Ok(b),
+        Value::List(_) | Value::Missing => return Ok(b),
     };
     let trailing = a.rank().checked_sub(start + rank).ok_or("its second value has too many axes")?;
     Ok(match b {
         Value::Known(array) => Value::Known(array.reshaped([array.dims.clone(), vec![1; trailing]].concat())),
         Value::Data(view) => Value::Data(view.with_new(&(rank..rank + trailing).collect::<Vec<_>>())),
         // Who adds numbers gets levels as such.
-        Value::OnGrid(..) | Value::Missing => Value::Missing,
+        Value::OnGrid(..) | Value::List(_) | Value::Missing => Value::Missing,
     })
 }
 
@@ -411,7 +411,7 @@ pub(crate) fn with_value(
     match other {
         Value::Data(other) => join(draft, kind, view, other),
         Value::Known(array) => with_known(draft, kind, view, array, false, may_change),
-        Value::OnGrid(..) | Value::Missing => Err("an input is missing".into()),
+        Value::OnGrid(..) | Value::List(_) | Value::Missing => Err("an input is missing".into()),
     }
 }
 

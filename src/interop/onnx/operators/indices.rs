@@ -77,14 +77,9 @@ pub(crate) fn is_infinite(draft: &mut Draft, call: &Call) -> Results {
 
 pub(crate) fn choose(draft: &mut Draft, call: &Call) -> Results {
     let inputs = [0, 1, 2].map(|i| call.input(i).cloned());
-    let dims_of = |draft: &Draft, value: &Option<Value>| match value {
-        Some(Value::Data(view)) => Ok(draft.dims(view)),
-        Some(Value::Known(array)) => Ok(array.dims.clone()),
-        _ => Err("an input is missing".to_string()),
-    };
     let mut dims = vec![];
-    for value in &inputs {
-        dims = broadcast_dims(&dims, &dims_of(draft, value)?)?;
+    for index in 0..3 {
+        dims = broadcast_dims(&dims, &draft.dims_of_input(call, index)?)?;
     }
     // Beneath the order of axes of a value that has the result's sizes.
     let anchor = [1, 2, 0].into_iter().find_map(|i| match &inputs[i] {
@@ -299,6 +294,20 @@ pub(crate) fn one_hot(draft: &mut Draft, call: &Call) -> Results {
         (0.0, 1.0) => is_there,
         _ => activate(draft, &is_there, Activation::Scale { mul: (on - off) as f32, add: off as f32 })?,
     })
+}
+
+/// Ones on a diagonal and zeros, of the sizes of a value.
+pub(crate) fn diagonal(draft: &mut Draft, call: &Call) -> Results {
+    let dims = draft.dims_of_input(call, 0)?;
+    let &[rows, columns] = dims.as_slice() else { return Err(format!("a value of {} axes", dims.len())) };
+    let (k, ty) = (call.int("k", 0)?, call.int("dtype", call.type_of(0).into())?);
+    draft.reserve(rows.saturating_mul(columns))?;
+    let is_there = |i: usize| (i % columns) as i64 - (i / columns) as i64 == k;
+    let elements = (0..rows * columns).map(is_there);
+    Ok(vec![Value::Known(match i32::try_from(ty).is_ok_and(is_whole) {
+        true => Array::ints(dims, elements.map(i64::from).collect()),
+        false => Array::floats(dims, elements.map(f32::from).collect()),
+    })])
 }
 
 /// What lies on one side of a diagonal, and zeros.

@@ -28,11 +28,13 @@ mod linear;
 mod norm;
 mod packed;
 mod pool;
+mod positions;
 mod powers;
 mod quantized;
 mod recurrent;
 mod resize;
 mod sampling;
+mod sequences;
 mod shape;
 mod spectral;
 mod volume;
@@ -73,6 +75,7 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "ConvTranspose" => conv::conv_transpose,
         "Col2Im" => conv::columns_to_image,
         "MaxPool" => pool::max_pool,
+        "MaxUnpool" => positions::max_unpool,
         "AveragePool" => pool::average_pool,
         "GlobalAveragePool" => pool::global_average_pool,
         "GlobalMaxPool" => pool::global_max_pool,
@@ -125,6 +128,7 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "CumSum" => indices::cumulative_sum,
         "OneHot" => indices::one_hot,
         "Trilu" => indices::triangle,
+        "EyeLike" => indices::diagonal,
         "NonZero" => counted::non_zero,
         "NonMaxSuppression" => counted::non_max_suppression,
         "Compress" => counted::compress,
@@ -170,6 +174,14 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "AffineGrid" => sampling::affine_grid,
         "DeformConv" => sampling::deform_conv,
         "RoiAlign" => sampling::roi_align,
+        "SequenceEmpty" => sequences::empty,
+        "SequenceConstruct" => sequences::construct,
+        "SequenceInsert" => sequences::insert,
+        "SequenceErase" => sequences::erase,
+        "SequenceAt" => sequences::at,
+        "SequenceLength" => sequences::length,
+        "SplitToSequence" => sequences::split,
+        "ConcatFromSequence" => sequences::concat,
         "Loop" | "Scan" => depends_on_data,
         "MaxRoiPool" => {
             return Err("detection heads need results whose size depends on data: cut the model before it".into());

@@ -2,24 +2,28 @@
 
 use std::sync::Arc;
 
+use super::elementwise::{activate, join, with_value};
+use super::layer_norm::{Moments, moments};
 use super::{layer_norm, single};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value, axis};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::view::View;
+use crate::ops::activation::Activation;
+use crate::ops::binary::BinaryKind;
 use crate::ops::lrn::LongerHalf;
 use crate::ops::{BatchNorm, GroupNorm, InstanceNorm, Lrn, Softmax};
 use crate::weights::Values;
 
 pub(crate) fn batch_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
     if trains(call)? {
-        return match call.input(0) {
-            Some(Value::Known(_)) => standardised(draft, call),
-            _ => Err("it computes statistics of the batch: export the model for inference".into()),
-        };
+        return by_own_statistics(draft, call);
     }
     if !call.flag("spatial", true)? {
         return Err("it normalises each pixel by itself (spatial = 0)".into());
+    }
+    if (1..5).any(|i| matches!(call.input(i), Some(Value::Data(_)))) {
+        return by_computed_values(draft, call);
     }
     let weights = (1..5).map(|i| call.need_known(i).map(Array::to_values)).collect::<Result<Vec<_>, _>>()?;
     let view = draft.view(call, 0)?;
@@ -39,17 +43,67 @@ fn trains(call: &Call) -> Result<bool, String> {
     }
 }
 
-/// Known values, such as weights, by their own statistics for each channel.
-fn standardised(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
-    call.only_first_output("statistics of weights are not kept")?;
+/// One number of each channel, beneath the axes of a value of that rank.
+fn of_channels(call: &Call, index: usize, rank: usize) -> Result<Value, String> {
+    let behind = rank.saturating_sub(2);
+    match call.input(index) {
+        Some(Value::Known(array)) => Ok(Value::Known(array.reshaped([array.dims.clone(), vec![1; behind]].concat()))),
+        Some(Value::Data(view)) => {
+            let rank = view.rank();
+            Ok(Value::Data(view.with_new(&(rank..rank + behind).collect::<Vec<_>>())))
+        }
+        _ => Err(format!("input {index} is missing")),
+    }
+}
+
+/// As in training: by mean and variance of all images and pixels for each channel. Of one image these are its own.
+fn by_own_statistics(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+    if call.opset < 14 {
+        call.only_first_output("running statistics are not kept: export the model for inference")?;
+    }
     let view = draft.view(call, 0)?;
+    let eps = call.float("epsilon", 1e-5)?;
+    let momentum = call.float("momentum", 0.9)?;
+    let is_one_image = view.rank() >= 3 && draft.dims(&view)[0] == 1 && matches!(call.input(0), Some(Value::Data(_)));
+    let is_known = |index| matches!(call.input(index), Some(Value::Known(_)));
     let axes: Vec<usize> = (0..view.rank()).filter(|&axis| axis != 1).collect();
-    let trailing = view.rank().saturating_sub(2);
-    let per_channel = |array: &Array| Value::Known(array.reshaped([array.dims.clone(), vec![1; trailing]].concat()));
-    let (scale, bias) = (per_channel(call.need_known(1)?), per_channel(call.need_known(2)?));
-    let mut results = layer_norm::arithmetic(draft, &view, &axes, call.float("epsilon", 1e-5)?, &scale, Some(&bias))?;
-    results.truncate(1);
+    let mut results = if is_one_image && is_known(1) && is_known(2) {
+        instance_normalization(draft, call)?
+    } else {
+        let (scale, bias) = (of_channels(call, 1, view.rank())?, of_channels(call, 2, view.rank())?);
+        let mut results = layer_norm::arithmetic(draft, &view, &axes, eps, &scale, Some(&bias))?;
+        results.truncate(1);
+        results
+    };
+    if call.reads(1) || call.reads(2) {
+        let Moments { mean, variance, .. } = moments(draft, &view, &axes)?;
+        for (index, own) in [(3, mean.without(&axes)), (4, variance.without(&axes))] {
+            let running = draft.view(call, index)?;
+            let kept = activate(draft, &running, Activation::Scale { mul: momentum, add: 0.0 })?;
+            let own = activate(draft, &own, Activation::Scale { mul: 1.0 - momentum, add: 0.0 })?;
+            results.push(Value::Data(join(draft, BinaryKind::Add, &kept, &own)?));
+        }
+    }
     Ok(results)
+}
+
+/// A batch norm some of whose four values for each channel are computed.
+fn by_computed_values(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
+    let view = draft.view(call, 0)?;
+    let rank = view.rank();
+    let [scale, bias, mean, variance] = [1, 2, 3, 4].map(|i| of_channels(call, i, rank));
+    let variance = match variance? {
+        Value::Data(view) => view,
+        Value::Known(array) => draft.constant(&array)?,
+        _ => return Err("input 4 is missing".into()),
+    };
+    let (scale, bias, mean) = (scale?, bias?, mean?);
+    let variance = activate(draft, &variance, Activation::Scale { mul: 1.0, add: call.float("epsilon", 1e-5)? })?;
+    let deviation = activate(draft, &variance, Activation::Sqrt)?;
+    let centred = with_value(draft, BinaryKind::Sub, &view, &mean, false)?;
+    let mut result = join(draft, BinaryKind::Div, &centred, &deviation)?;
+    result = with_value(draft, BinaryKind::Mul, &result, &scale, true)?;
+    Ok(vec![Value::Data(with_value(draft, BinaryKind::Add, &result, &bias, true)?)])
 }
 
 pub(crate) fn instance_normalization(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {

@@ -2,7 +2,7 @@
 
 use super::conv::Window;
 use super::elementwise::{self, activate};
-use super::{shape, volume};
+use super::{positions, shape, volume};
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::geometry::reduced_axes;
@@ -14,11 +14,27 @@ use crate::ops::reduce::ReduceKind;
 use crate::ops::{AvgPool, GlobalPool, MaxPool, Op, Reduce};
 
 pub(crate) fn max_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
-    call.only_first_output("the positions of the maxima are not computed")?;
-    pool(draft, call, |window, ceil| {
+    let mut shown = None;
+    let mut results = pool(draft, call, |window, ceil| {
         let Window { kernel, stride, dilation, pad } = window;
+        shown = Some(window);
         Ok(MaxPool { kernel, stride, pad, dilation, ceil }.into())
-    })
+    })?;
+    if call.reads(1) {
+        let view = draft.view(call, 0)?;
+        let (window, Value::Data(pooled)) = (shown.ok_or("positions of maxima in volumes")?, &results[0]) else {
+            return Err("its result is known before the model runs".into());
+        };
+        let places = if window.is_point() {
+            positions::of_points(draft, call, &draft.dims(&view))?
+        } else {
+            let (image, shown) = draft.image(&view)?;
+            let places = |draft: &mut Draft| positions::of_maxima(draft, call, image, &window, pooled.node);
+            Value::Data(shown.of(draft.labelled(|label| format!("{label}_positions"), places)?))
+        };
+        results.push(places);
+    }
+    Ok(results)
 }
 
 pub(crate) fn average_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, String> {
@@ -40,7 +56,11 @@ fn means(draft: &mut Draft, call: &Call, count_include_pad: bool) -> Result<Vec<
     })
 }
 
-fn pool(draft: &mut Draft, call: &Call, op: impl Fn(Window, bool) -> Result<Op, String>) -> Result<Vec<Value>, String> {
+fn pool(
+    draft: &mut Draft,
+    call: &Call,
+    op: impl FnOnce(Window, bool) -> Result<Op, String>,
+) -> Result<Vec<Value>, String> {
     let view = draft.view(call, 0)?;
     if view.rank() == 5 {
         return volume::pool(draft, call, &view);

@@ -660,7 +660,9 @@ fn computed_grid(call: &Call, rank: usize, axis: i64) -> Result<(Value, Option<V
         let of = match value {
             Value::Data(view) => view.rank(),
             Value::Known(array) => array.rank(),
-            Value::OnGrid(..) | Value::Missing => return Err("a scale that is on a grid itself".to_string()),
+            Value::OnGrid(..) | Value::List(_) | Value::Missing => {
+                return Err("a scale that is on a grid itself".to_string());
+            }
         };
         if of == 0 {
             return Ok(value.clone());

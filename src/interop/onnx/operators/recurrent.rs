@@ -107,6 +107,13 @@ fn layer(draft: &mut Draft, call: &Call, weight: &Array, recurrent: &Array) -> R
     let node = if batch_first { draft.in_order(&turned)? } else { draft.in_order(&x)? };
     let mut operands = vec![node];
     let states: &[usize] = if cell == Cell::Lstm { &[5, 6] } else { &[5] };
+    let due = if layout == 0 { [directions, images, hidden] } else { [images, directions, hidden] };
+    for &index in states.iter().filter(|&&index| call.input(index).is_some()) {
+        let dims = draft.dims_of_input(call, index)?;
+        if dims != due {
+            return Err(format!("input {index}, a first state of sizes {dims:?} where {due:?} are due"));
+        }
+    }
     let is_given = |&index: &usize| {
         !matches!(call.input(index), None | Some(Value::Known(_)))
             || call.known(index).ok().flatten().is_some_and(|array| !is_zero(array))
@@ -115,10 +122,7 @@ fn layer(draft: &mut Draft, call: &Call, weight: &Array, recurrent: &Array) -> R
         for &index in states {
             let state = match call.input(index) {
                 Some(_) => draft.view(call, index)?,
-                None => {
-                    let dims = if layout == 0 { [directions, images, hidden] } else { [images, directions, hidden] };
-                    draft.constant(&Array::floats(dims.to_vec(), vec![0.0; directions * images * hidden]))?
-                }
+                None => draft.constant(&Array::floats(due.to_vec(), vec![0.0; due.iter().product()]))?,
             };
             let state = if layout == 0 { state } else { state.transposed(&[1, 0, 2]) };
             operands.push(draft.in_order(&state)?);

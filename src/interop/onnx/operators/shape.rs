@@ -145,7 +145,7 @@ pub(crate) fn stacked(draft: &mut Draft, values: Vec<Value>) -> Result<Value, St
         views.push(match value {
             Value::Data(view) => view.with_new(&[0]),
             Value::Known(array) => draft.constant(&array)?.with_new(&[0]),
-            Value::OnGrid(..) | Value::Missing => return Ok(Value::Missing),
+            Value::OnGrid(..) | Value::List(_) | Value::Missing => return Ok(Value::Missing),
         });
     }
     match views.is_empty() {
@@ -389,7 +389,7 @@ fn mirrored(draft: &mut Draft, view: &View, axis: usize, side: (usize, usize), m
     with_entries(draft, view, axis, side, source)
 }
 
-fn padded(
+pub(super) fn padded(
     draft: &mut Draft,
     mut view: View,
     mut sides: Vec<(usize, usize)>,
