@@ -2,8 +2,8 @@
 # Builds libnetc and installs it: c/install.sh PREFIX [--without-compiler]
 #
 # PREFIX/include/netc.h, PREFIX/lib/libnetc.{so,a}, and what pkg-config and CMake's find_package(netc) read. All of it may be
-# moved together. Without the compiler the library opens and runs compiled models only, and takes little more than half a
-# megabyte. DESTDIR is heeded, CARGO_TARGET_DIR too; PROFILE=dev builds in a minute what runs the same, with a slow compiler.
+# moved together. Without the compiler the library opens and runs compiled models only, and takes 0.7 MB.
+# DESTDIR is heeded, CARGO_TARGET_DIR too; PROFILE=dev builds in a minute what runs the same, with a slow compiler.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
