@@ -130,7 +130,7 @@ mod tests {
         let g = entry("a.weight_g", &[2, 1], &[1.0, 1.0]);
         let v = entry("a.weight_v", &[2, 2], &[1.0; 4]);
         let other = entry("a.weight_v", &[3, 2], &[1.0; 6]);
-        assert_eq!(names(&none, &[g.clone()]), ["a.weight_g"]);
+        assert_eq!(names(&none, std::slice::from_ref(&g)), ["a.weight_g"]);
         assert_eq!(names(&none, &[g.clone(), other]), ["a.weight_g", "a.weight_v"]);
         let mut own = Weights::default();
         own.declare("a.weight_g", Shape::new(vec![2, 1]), Init::Constant(0.0), true).unwrap();
