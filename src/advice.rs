@@ -182,7 +182,9 @@ pub fn worded(text: &str, interface: Interface) -> Cow<'_, str> {
         let said = said.unwrap_or_else(|| format!("netc compile {}", flag.whole));
         Some(if flag.is_quoted { said } else { format!("`{said}`") })
     };
-    replaced(&text, word).into()
+    let said = replaced(&text, word);
+    // What is said of one mapping in several flags is one argument.
+    if interface == Interface::Python { said.replace("}` `shapes={", ", ").into() } else { said.into() }
 }
 
 /// An argument of Python.
@@ -251,6 +253,11 @@ mod tests {
                 "give its whole shape, such as `shapes={\"x\": [1, 3, 224, 224]}`, or `shapes={\"width\": 224}`",
                 "give its whole shape, such as `options.shapes = {\"x\", {1, 3, 224, 224}}`, or \
                  `options.shapes = {\"width\", {224}}`",
+            ),
+            (
+                "sizes by name: --shape h=224 --shape w=224",
+                "sizes by name: `shapes={\"h\": 224, \"w\": 224}`",
+                "sizes by name: `options.shapes = {\"h\", {224}}` `options.shapes = {\"w\", {224}}`",
             ),
             (
                 "`--fix rate=VALUE` makes it a constant",

@@ -182,7 +182,7 @@ pub use artifact::{Cause, Images, OpenError, Port, StepRecord};
 #[cfg(feature = "compile")]
 pub use driver::{
     BlockChoice, Cache, Compiler, Error, ModelFile, ModelsBySize, Network, NetworkSource, ObjectForm, ObjectOptions,
-    Part, SizesError, Warning,
+    Part, SizesError, Warning, Warnings,
 };
 #[cfg(feature = "images")]
 pub use image::{ImageError, Picture};

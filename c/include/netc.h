@@ -84,6 +84,20 @@ typedef struct netc_rows {
   size_t count;
 } netc_rows;
 
+// A picture in memory, which the caller owns.
+typedef struct netc_picture {
+  // Levels from 0 to 255, row by row: red, green and blue of a pixel side by side, or its gray alone.
+  const uint8_t *levels;
+  // Rows.
+  size_t height;
+  // Pixels in a row.
+  size_t width;
+  // 3 for red, green and blue, 1 for gray.
+  size_t channels;
+  // Bytes from where a row begins to where the next does; 0 where they follow each other without gaps.
+  size_t stride;
+} netc_picture;
+
 // The shape of an input; or, with a rank of 1, a size that an ONNX model names and leaves open.
 typedef struct netc_shape {
   // Of the input or the size, UTF-8.
@@ -182,6 +196,9 @@ uint32_t netc_abi_version(void);
 
 // The version of the library, such as "0.1.0". Thread-safe; never freed.
 const char *netc_version(void);
+
+// The name of a status, such as "NETC_BAD_TENSOR", for messages; "unknown" of what is none. Thread-safe; never freed.
+const char *netc_status_name(int32_t status);
 
 // Why the last call on this thread that failed did so: UTF-8, without a line end. It holds until the next call on this
 // thread that fails. Thread-safe.
@@ -361,6 +378,21 @@ enum netc_status netc_model_output_rows(const struct netc_model *model,
                                         const struct netc_tensor *outputs,
                                         size_t output_count,
                                         struct netc_rows *out);
+
+// Makes an input of a picture, by the steps that the network's text states (`preprocess`), else resized to the input's size, with
+// numbers from 0 to 1, or levels as they are where the input has whole numbers. The picture is upright; nothing is asked of how
+// it was taken.
+//
+// `out` is a tensor for one image, of the input's element and of one of the sizes that the model is compiled for; of a batch, its
+// data lead to where one image lies. Thread-safe.
+//
+// # Safety
+// No other thread frees the model meanwhile; `picture` is null or leads to a picture of as many levels as its sizes say, `out` is
+// null or leads to a tensor with as much room as its sizes say.
+enum netc_status netc_model_preprocess(const struct netc_model *model,
+                                       size_t index,
+                                       const struct netc_picture *picture,
+                                       const struct netc_tensor *out);
 
 // Compiles a network for this CPU: a text (.net), an ONNX model (.onnx) or a portable model. `options` may be null. On
 // success `*out` is a model that `netc_model_free` frees, else null. Thread-safe.

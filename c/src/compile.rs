@@ -3,10 +3,9 @@
 use std::ffi::{c_char, c_void};
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use netc_lib::advice::Interface;
-use netc_lib::{Cache, Compiler, Error, NetworkSource};
+use netc_lib::{Cache, Compiler, Error, NetworkSource, Warning, Warnings};
 
 use crate::error::{Failure, Result, call, netc_status};
 use crate::model::{Origin, bytes_of, give, netc_model, netc_options, path, text};
@@ -161,25 +160,15 @@ unsafe fn compilers(options: *const netc_compile_options) -> Result<(Vec<Compile
 
 fn compiled(compilers: &[Compiler], source: NetworkSource, cache: Option<Cache>) -> Result<netc_model> {
     let origin = Origin { source, compiler: compilers[0].clone(), cache };
-    let warnings = Arc::new(Mutex::new(vec![]));
-    let told = |compiler: &Compiler| {
-        let warnings = warnings.clone();
-        compiler.clone().on_warning(move |warning| {
-            let text = netc_lib::render::warning_text(warning, Interface::C, false, WIDTH);
-            let mut warnings = warnings.lock().unwrap_or_else(PoisonError::into_inner);
-            // Programs for several sizes have the same ones.
-            if !warnings.contains(&text) {
-                warnings.push(text);
-            }
-        })
-    };
-    let compilers: Vec<Compiler> = compilers.iter().map(told).collect();
+    let warnings = Warnings::default();
+    let compilers: Vec<Compiler> = compilers.iter().map(|compiler| warnings.of(compiler.clone())).collect();
     let made = || match &origin.cache {
         Some(cache) => origin.source.compile_cached(&compilers, cache),
         None => origin.source.compile_sizes(&compilers),
     };
     let model = with_stack(made)?.map_err(|error| of_compiling(&error))?;
-    let warnings = std::mem::take(&mut *warnings.lock().unwrap_or_else(PoisonError::into_inner));
+    let text = |warning: &Warning| netc_lib::render::warning_text(warning, Interface::C, false, WIDTH);
+    let warnings: Vec<String> = warnings.take().iter().map(text).collect();
     Ok(netc_model::of(model, origin, &warnings))
 }
 

@@ -1,7 +1,7 @@
 //! Statuses, and the text behind the last one of a thread.
 
 use std::cell::RefCell;
-use std::ffi::{CString, c_char};
+use std::ffi::{CStr, CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What came of a call. Of all but `NETC_OK`, `netc_last_error` tells more.
@@ -27,6 +27,24 @@ pub enum netc_status {
     NETC_OUT_OF_MEMORY = 7,
     /// A mistake in netc; please report it.
     NETC_INTERNAL = 8,
+}
+
+/// The name of a status, such as "NETC_BAD_TENSOR", for messages; "unknown" of what is none. Thread-safe; never freed.
+#[unsafe(no_mangle)]
+pub extern "C" fn netc_status_name(status: i32) -> *const c_char {
+    use netc_status::*;
+    const NAMES: [(netc_status, &CStr); 9] = [
+        (NETC_OK, c"NETC_OK"),
+        (NETC_INVALID_ARGUMENT, c"NETC_INVALID_ARGUMENT"),
+        (NETC_IO, c"NETC_IO"),
+        (NETC_BAD_MODEL, c"NETC_BAD_MODEL"),
+        (NETC_BAD_TENSOR, c"NETC_BAD_TENSOR"),
+        (NETC_BAD_NETWORK, c"NETC_BAD_NETWORK"),
+        (NETC_BAD_WEIGHTS, c"NETC_BAD_WEIGHTS"),
+        (NETC_OUT_OF_MEMORY, c"NETC_OUT_OF_MEMORY"),
+        (NETC_INTERNAL, c"NETC_INTERNAL"),
+    ];
+    NAMES.iter().find(|(number, _)| *number as i32 == status).map_or(c"unknown", |(_, name)| name).as_ptr()
 }
 
 /// A status and its text.

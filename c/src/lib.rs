@@ -10,12 +10,14 @@
 mod error;
 mod handles;
 mod model;
+mod picture;
 
 #[cfg(feature = "compile")]
 mod compile;
 
-pub use error::{netc_last_error, netc_status};
+pub use error::{netc_last_error, netc_status, netc_status_name};
 pub use model::*;
+pub use picture::*;
 
 #[cfg(feature = "compile")]
 pub use compile::*;

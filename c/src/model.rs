@@ -720,7 +720,7 @@ fn no_room(error: TryReserveError) -> Failure {
 }
 
 /// A tensor's sizes; `None` where they are a null pointer, and some are announced.
-fn shape(tensor: &netc_tensor) -> Option<&[usize]> {
+pub(crate) fn shape(tensor: &netc_tensor) -> Option<&[usize]> {
     match (tensor.rank, tensor.shape.is_null()) {
         (0, _) => Some(&[]),
         (_, true) => None,
@@ -788,7 +788,7 @@ pub unsafe extern "C" fn netc_model_output_rows(
 }
 
 /// The numbers of a tensor, once it is seen to be one of the port's.
-fn elements(port: &Port, tensor: &netc_tensor, batched: bool) -> Result<usize> {
+pub(crate) fn elements(port: &Port, tensor: &netc_tensor, batched: bool) -> Result<usize> {
     let wrong = |message: String| Failure::new(netc_status::NETC_BAD_TENSOR, format!("{}: {message}", port.name()));
     let element = number_of(port.element());
     if tensor.element != element {

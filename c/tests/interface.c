@@ -389,6 +389,73 @@ static void bytes(void) {
     free(bytes);
 }
 
+/* Pictures by the steps of the text, and by the usual ones. */
+static const char *const GRAY =
+    "netc 1\n"
+    "model gray {\n"
+    "    input image: f32[N, 1, 4, 6]\n"
+    "    preprocess image { color gray  scale 1/255  mean [0.5]  std [0.25] }\n"
+    "    relu\n"
+    "    output y\n"
+    "}\n";
+static const char *const LEVELS =
+    "netc 1\n"
+    "model levels {\n"
+    "    input image: u8[N, 3, 2, 2]\n"
+    "    cast\n"
+    "    output y\n"
+    "}\n";
+
+static void preprocessing(void) {
+    netc_model *model = NULL;
+    netc_compile_options options = {0};
+    options.run.threads = 1;
+    EXPECT(netc_model_compile_text(GRAY, &options, &model) == NETC_OK);
+    uint8_t levels[4 * 8];
+    for (int i = 0; i < 4 * 8; i++) {
+        levels[i] = (uint8_t)(i * 7);
+    }
+    /* Rows of six levels that lie eight apart. */
+    netc_picture picture = {levels, 4, 6, 1, 8};
+    float x[2 * 24] = {0};
+    size_t shape[] = {1, 1, 4, 6};
+    netc_tensor out = {x + 24, shape, 4, NETC_F32};
+    EXPECT(netc_model_preprocess(model, 0, &picture, &out) == NETC_OK);
+    for (int i = 0; i < 24; i++) {
+        const float expected = ((float)levels[i / 6 * 8 + i % 6] / 255.0f - 0.5f) / 0.25f;
+        EXPECT(x[24 + i] - expected < 1e-5f && expected - x[24 + i] < 1e-5f && x[i] == 0);
+    }
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_preprocess(model, 1, &picture, &out), "there is no input 1");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_preprocess(model, 0, NULL, &out), "null pointer");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_preprocess(model, 0, &picture, NULL), "no place");
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_preprocess(NULL, 0, &picture, &out), "null pointer");
+    const netc_picture wrong[] = {{NULL, 4, 6, 1, 0}, {levels, 4, 6, 2, 0}, {levels, 0, 6, 1, 0},
+                                  {levels, 4, 40000, 1, 0}, {levels, 4, 6, 1, 5}, {levels, 4, 6, 1, (size_t)-1}};
+    const char *const texts[] = {"null pointer", "1 or 3 channels", "not 1 and 0 by 6", "4 by 40000", "5 bytes apart", "apart"};
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        FAILS(NETC_INVALID_ARGUMENT, netc_model_preprocess(model, 0, &wrong[i], &out), texts[i]);
+    }
+    shape[0] = 2;
+    FAILS(NETC_BAD_TENSOR, netc_model_preprocess(model, 0, &picture, &out), "several images");
+    shape[0] = 1;
+    out.element = NETC_U8;
+    FAILS(NETC_BAD_TENSOR, netc_model_preprocess(model, 0, &picture, &out), "of u8");
+    netc_model_free(model);
+
+    EXPECT(netc_model_compile_text(LEVELS, &options, &model) == NETC_OK);
+    /* Whole numbers are levels as they are; colours become planes. A picture of another size is resized. */
+    const uint8_t pixels[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, even[5 * 3 * 3] = {0};
+    const uint8_t planes[] = {1, 4, 7, 10, 2, 5, 8, 11, 3, 6, 9, 12};
+    uint8_t found[12];
+    const size_t of_levels[] = {1, 3, 2, 2};
+    const netc_tensor bytes = {found, of_levels, 4, NETC_U8};
+    picture = (netc_picture){pixels, 2, 2, 3, 0};
+    EXPECT(netc_model_preprocess(model, 0, &picture, &bytes) == NETC_OK && memcmp(found, planes, 12) == 0);
+    picture = (netc_picture){even, 5, 3, 3, 0};
+    EXPECT(netc_model_preprocess(model, 0, &picture, &bytes) == NETC_OK && found[0] == 0 && found[11] == 0);
+    netc_model_free(model);
+}
+
 /* Freed models, and what never was one: every function refuses them, however many models there are. */
 static void freed(const char *path) {
     enum { MODELS = 300 };
@@ -424,6 +491,7 @@ static void freed(const char *path) {
         FAILS(NETC_INVALID_ARGUMENT, netc_model_output_index(m, "y", &place), text);
         FAILS(NETC_INVALID_ARGUMENT, netc_model_output_rows(m, 0, &out, 1, &rows), text);
         FAILS(NETC_INVALID_ARGUMENT, netc_model_save(m, path), text);
+        FAILS(NETC_INVALID_ARGUMENT, netc_model_preprocess(m, 0, NULL, NULL), text);
         FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_for(m, NULL, 0, (netc_model **)&other), text);
         EXPECT(netc_model_name(m) == NULL && netc_model_label(m, 0) == NULL && netc_model_label_count(m) == 0);
         EXPECT(netc_model_input_count(m) == 0 && netc_model_output_count(m) == 0 && netc_model_size_count(m) == 0);
@@ -480,6 +548,8 @@ int main(int argc, char **argv) {
     EXPECT(argc == 2);
     EXPECT(netc_abi_version() == NETC_ABI_VERSION);
     EXPECT(strlen(netc_version()) >= 5);
+    EXPECT(strcmp(netc_status_name(NETC_OK), "NETC_OK") == 0 && strcmp(netc_status_name(77), "unknown") == 0);
+    EXPECT(strcmp(netc_status_name(NETC_INTERNAL), "NETC_INTERNAL") == 0);
 
     netc_model *model = (netc_model *)&argc;
     FAILS(NETC_IO, netc_model_compile("none.net", NULL, &model), "none.net");
@@ -601,6 +671,7 @@ int main(int argc, char **argv) {
     sizes(argv[1]);
     elements();
     rows();
+    preprocessing();
     freed(argv[1]);
     threads_and_copies(argv[1]);
     puts("all good");

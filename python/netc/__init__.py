@@ -16,8 +16,10 @@ from several threads at once; Python's lock is released while it runs.
 from __future__ import annotations
 
 import os
+import tempfile
 import typing
-from collections.abc import Iterable
+import weakref
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -28,7 +30,7 @@ from ._netc import Model, ModelError, NetcError, Port, SpecError, WeightsError, 
 from ._warnings import NetcWarning
 
 if typing.TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import onnx
     import torch
@@ -60,9 +62,9 @@ __all__ = [
 
 
 def compile(
-    source: Path | Buffer | typing.IO[typing.Any] | onnx.ModelProto,
+    source: Path | Buffer | typing.IO[typing.Any] | onnx.ModelProto | torch.onnx.ONNXProgram,
     *,
-    weights: Path | Sequence[Path] | None = None,
+    weights: Path | Sequence[Path] | Mapping[str, typing.Any] | None = None,
     model: str | None = None,
     set: Mapping[str, Setting] | None = None,
     batch: int | Sequence[int] = 1,
@@ -88,9 +90,10 @@ def compile(
 
     Args:
         source: A path (`.net`, `.onnx`, a portable `.netc`), a text in netc's language, the bytes of such a file, an open file,
-            or a model of the package `onnx`. Data beside an ONNX model that is no file are looked for in the current folder.
-        weights: A file of weights (safetensors, .pth, .npz), or several that hold them together. Without it, those beside
-            the text, else random ones, of which a NetcWarning tells.
+            a model of the package `onnx`, or what `torch.onnx.export` gives. Data beside an ONNX model that is no file are looked for in the current folder.
+        weights: A file of weights (safetensors, .pth, .npz), or several that hold them together; or arrays by name, such as
+            `module.state_dict()`, which no cache keeps. Without it, those beside the text, else random ones, of which a
+            NetcWarning tells.
         model: Which model of a text that holds several.
         set: Values of the model's parameters.
         batch: Images that are computed at once. A model takes any number of images, in such batches, unless it mixes them.
@@ -144,32 +147,42 @@ def compile(
         _arguments.natural(batch=images)
     _arguments.text(model=model, precision=precision, target=target, name=name)
     _arguments.path(cache=cache)
+    # What `torch.onnx.export` gives has a model of the package onnx.
+    source = getattr(source, "model_proto", source)
     if not isinstance(source, (str, bytes, os.PathLike)) and hasattr(source, "SerializeToString"):
         source = source.SerializeToString()
-    return _netc.compile(
-        _arguments.contents(source),
-        weights=_arguments.paths("weights", weights),
-        model=model,
-        set=_arguments.named("set", set, "a number, a string, True or False, or a list of these", lambda value: value),
-        batch=batches,
-        threads=threads,
-        seed=seed,
-        shapes=_arguments.named("shapes", shapes, "a whole number, or a list of them", _arguments.sizes),
-        fix=_arguments.named("fix", fix, "a number, or a list of them", _arguments.numbers),
-        sizes=_arguments.pictures("sizes", sizes),
-        until=_arguments.texts("until", until),
-        from_=_arguments.texts("from_", from_),
-        precision=precision,
-        strict=bool(strict),
-        target=target,
-        allow_missing=bool(allow_missing),
-        allow_extra=bool(allow_extra),
-        cache=cache,
-        cache_size=cache_size,
-        rename=_arguments.named("rename", rename, "a string", _arguments.string),
-        memory=memory,
-        name=name,
-    )
+    if isinstance(weights, Mapping) and cache is not None:
+        raise ValueError("weights that are arrays are not kept in a cache; give a file of them")
+    folders: list[tempfile.TemporaryDirectory[str]] = []
+    with _arguments.weights_in(folders, weights) as files:
+        made = _netc.compile(
+            _arguments.contents(source),
+            weights=files,
+            model=model,
+            set=_arguments.named("set", set, "a number, a string, True or False, or a list of these", lambda value: value),
+            batch=batches,
+            threads=threads,
+            seed=seed,
+            shapes=_arguments.named("shapes", shapes, "a whole number, or a list of them", _arguments.sizes),
+            fix=_arguments.named("fix", fix, "a number, or a list of them", _arguments.numbers),
+            sizes=_arguments.pictures("sizes", sizes),
+            until=_arguments.texts("until", until),
+            from_=_arguments.texts("from_", from_),
+            precision=precision,
+            strict=bool(strict),
+            target=target,
+            allow_missing=bool(allow_missing),
+            allow_extra=bool(allow_extra),
+            cache=cache,
+            cache_size=cache_size,
+            rename=_arguments.named("rename", rename, "a string", _arguments.string),
+            memory=memory,
+            name=name,
+        )
+    for folder in folders:
+        # It is read again where the model is compiled for other sizes.
+        weakref.finalize(made, folder.cleanup)
+    return made
 
 
 def load(

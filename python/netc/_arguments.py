@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
+import pathlib
+import reprlib
+import tempfile
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 Path = typing.Union[str, os.PathLike[str]]
+Arrays = Mapping[str, typing.Any]
 _Read = typing.TypeVar("_Read")
+
+
+def _short(given: object) -> str:
+    """What was given, on a line."""
+    return reprlib.repr(given)
 
 
 def natural(**numbers: int | None) -> None:
@@ -19,7 +30,7 @@ def natural(**numbers: int | None) -> None:
         if number is None:
             continue
         if not isinstance(number, (int, np.integer)):
-            raise TypeError(f"{name} is a whole number, not {number!r}")
+            raise TypeError(f"{name} is a whole number, not {_short(number)}")
         if number < 0:
             raise ValueError(f"{name} is a number from 0 on, not {number}")
         if number >= 1 << 64:
@@ -30,7 +41,7 @@ def text(**texts: str | None) -> None:
     """Refuses what is no string."""
     for name, given in texts.items():
         if given is not None and not isinstance(given, str):
-            raise TypeError(f"{name} is a string, not {given!r}")
+            raise TypeError(f"{name} is a string, not {_short(given)}")
 
 
 def is_path(given: object) -> bool:
@@ -42,7 +53,7 @@ def path(**paths: Path | None) -> None:
     """Refuses what names no file."""
     for name, given in paths.items():
         if given is not None and not is_path(given):
-            raise TypeError(f"{name} is a path, not {given!r}")
+            raise TypeError(f"{name} is a path, not {_short(given)}")
 
 
 def paths(name: str, given: Path | Sequence[Path] | None) -> list[Path]:
@@ -50,6 +61,44 @@ def paths(name: str, given: Path | Sequence[Path] | None) -> list[Path]:
     listed = _listed(name, given, "a path, or a list of paths")
     path(**{name: wrong for wrong in listed if not is_path(wrong)})
     return listed
+
+
+def write_arrays(path: pathlib.Path, name: str, arrays: Arrays) -> None:
+    """Writes an archive of arrays. Tensors of PyTorch are arrays, too."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for key, given in arrays.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{name} are arrays by name, and {_short(key)} is no string")
+            array = np.asarray(_as_numpy(given))
+            if array.dtype.kind not in "fiub":
+                raise TypeError(f"{name}[{key!r}] is an array of numbers, not of {array.dtype}")
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _as_numpy(given: typing.Any) -> typing.Any:
+    """A tensor of PyTorch as an array of what NumPy has."""
+    if not hasattr(given, "detach"):
+        return given
+    tensor = given.detach()
+    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).cpu().numpy()
+
+
+@contextlib.contextmanager
+def weights_in(folders: list[tempfile.TemporaryDirectory[str]], given: typing.Any) -> Iterator[list[Path]]:
+    """The files of weights. Arrays by name become one, in a folder that is added to `folders` if the block ends well."""
+    if not isinstance(given, Mapping):
+        yield paths("weights", given)
+        return
+    folder = tempfile.TemporaryDirectory(prefix="netc-")
+    try:
+        path = pathlib.Path(folder.name) / "weights.npz"
+        write_arrays(path, "weights", given)
+        yield [path]
+    except BaseException:
+        folder.cleanup()
+        raise
+    folders.append(folder)
 
 
 def texts(name: str, given: str | Sequence[str] | None) -> list[str]:
@@ -65,7 +114,7 @@ def _listed(name: str, given: typing.Any, wanted: str) -> list[typing.Any]:
     if is_path(given):
         return [given]
     if isinstance(given, (bytes, Mapping)) or not isinstance(given, Iterable):
-        raise TypeError(f"{name} is {wanted}, not {given!r}")
+        raise TypeError(f"{name} is {wanted}, not {_short(given)}")
     return list(given)
 
 
@@ -76,7 +125,7 @@ def named(
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise TypeError(f"{name} is a dictionary by name, not {given!r}")
+        raise TypeError(f"{name} is a dictionary by name, not {_short(given)}")
     made: dict[str, _Read] = {}
     for key, value in given.items():
         if not isinstance(key, str):
@@ -84,7 +133,7 @@ def named(
         try:
             made[key] = read(value)
         except (TypeError, ValueError, OverflowError):
-            raise TypeError(f"{name}[{key!r}] is {wanted}, not {value!r}") from None
+            raise TypeError(f"{name}[{key!r}] is {wanted}, not {_short(value)}") from None
     return made
 
 
@@ -114,7 +163,7 @@ def string(value: str) -> str:
 
 def pictures(name: str, given: Sequence[tuple[int, int]] | None) -> list[tuple[int, int]]:
     """Heights and widths."""
-    wrong = TypeError(f"{name} is a list of (height, width), not {given!r}")
+    wrong = TypeError(f"{name} is a list of (height, width), not {_short(given)}")
     if given is None:
         return []
     try:

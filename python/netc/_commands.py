@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from . import _netc
-from ._arguments import is_path
+from ._arguments import is_path, write_arrays
 from ._netc import Model, NetcError, SpecError
 from ._warnings import warn
 
@@ -59,10 +59,11 @@ def _run(arguments: Sequence[str], told: Callable[[_Json], None] | None = None) 
 
     def take(found: _Json) -> None:
         if found.keys() >= {"severity", "rendered"}:
+            found = _worded(found)
             if found["severity"] == "error":
-                mistakes.append(_worded(found))
+                mistakes.append(found)
             else:
-                warn(_worded(found)["rendered"].strip(), _worded(found))
+                warn(found["rendered"].strip(), found)
             return
         results.append(found)
         if told is not None:
@@ -142,7 +143,7 @@ def _data(data: typing.Any) -> Iterator[str]:
     arrays = dict(data) if isinstance(data, Mapping) else {"images": data}
     with tempfile.TemporaryDirectory(prefix="netc-") as folder:
         path = pathlib.Path(folder) / "data.npz"
-        np.savez(path, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+        write_arrays(path, "data", arrays)
         yield str(path)
 
 

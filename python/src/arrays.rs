@@ -71,7 +71,7 @@ pub(crate) fn as_array<'py>(port: &Port, object: &Bound<'py, PyAny>) -> PyResult
 /// A tensor of PyTorch of an element that NumPy lacks, such as bfloat16, as one of float32.
 fn widened<'py>(tensor: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
     let is_float = tensor.call_method0("is_floating_point").ok()?.is_truthy().ok()?;
-    let is_wide = tensor.getattr("dtype").ok()?.str().ok()?.to_string() == "torch.float32";
+    let is_wide = tensor.getattr("dtype").ok()?.str().ok()? == "torch.float32";
     if is_float && !is_wide { tensor.call_method0("float").ok() } else { None }
 }
 

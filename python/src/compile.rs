@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use netc::{Cache, Compiler, ModelOptions, NetworkSource, Phase, Target, Value};
+use netc::{Cache, Compiler, ModelOptions, NetworkSource, Phase, Target, Value, Warnings};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict};
 
-use crate::findings::{Findings, warn};
+use crate::findings::{tell, warn};
 use crate::model::{Model, Origin};
 use crate::{errors, interruptible};
 
@@ -75,12 +75,12 @@ pub(crate) fn compile(
         compiler = compiler.weights(file);
     }
     let source = source_of(source, name)?;
-    let findings = Findings::default();
+    let warnings = Warnings::default();
     let cache = cache.map(Cache::open).transpose().map_err(|e| errors::of_compiling(py, &e))?;
     let cache = cache.map(|cache| cache_size.map_or(cache.clone(), |bytes| cache.limited_to(bytes)));
     let run = compiler.options;
     let compilers =
-        findings.of(compiler.clone()).for_sizes(&sizes, &batch).map_err(|e| PyValueError::new_err(e.to_string()))?;
+        warnings.of(compiler.clone()).for_sizes(&sizes, &batch).map_err(|e| PyValueError::new_err(e.to_string()))?;
     let (made, source, cache) = interruptible(py, move || {
         let made = match &cache {
             Some(cache) => source.compile_cached(&compilers, cache),
@@ -88,7 +88,7 @@ pub(crate) fn compile(
         };
         (made, source, cache)
     })?;
-    findings.tell(py)?;
+    tell(py, &warnings)?;
     let made = made.map_err(|e| errors::of_compiling(py, &e))?;
     if let (None, Some(random)) = (seed, made.random_seed()) {
         let name = made.name();

@@ -1,44 +1,20 @@
 //! What is found in a network while it is compiled, as warnings of Python.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
-
 use netc::advice::Interface;
-use netc::{Compiler, Warning, render};
+use netc::{Warnings, render};
 use pyo3::prelude::*;
 
 use crate::errors::{WIDTH, parsed};
 
-/// Warnings of a network, of which Python is yet to be told.
-#[derive(Default)]
-pub(crate) struct Findings {
-    found: Arc<Mutex<Vec<Warning>>>,
-}
-
-impl Findings {
-    /// The compiler, whose warnings are gathered here.
-    pub(crate) fn of(&self, compiler: Compiler) -> Compiler {
-        let found = self.found.clone();
-        compiler.on_warning(move |warning| {
-            found.lock().unwrap_or_else(PoisonError::into_inner).push(warning.clone());
-        })
-    }
-
-    /// Warns of each once, since programs for several sizes have the same, at the line of Python that called the package.
-    ///
-    /// # Errors
-    /// Where warnings are errors, as `-W error` makes them.
-    pub(crate) fn tell(self, py: Python<'_>) -> PyResult<()> {
-        let found = std::mem::take(&mut *self.found.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut told = HashSet::new();
-        for warning in found {
-            let text = render::warning_text(&warning, Interface::Python, false, WIDTH);
-            if told.insert(text.clone()) {
-                warn(py, &text, Some(&render::warning_json(&warning, Interface::Python)))?;
-            }
-        }
-        Ok(())
-    }
+/// Warns of what was gathered, at the line of Python that called the package.
+///
+/// # Errors
+/// Where warnings are errors, as `-W error` makes them.
+pub(crate) fn tell(py: Python<'_>, gathered: &Warnings) -> PyResult<()> {
+    gathered.take().iter().try_for_each(|warning| {
+        let text = render::warning_text(warning, Interface::Python, false, WIDTH);
+        warn(py, &text, Some(&render::warning_json(warning, Interface::Python)))
+    })
 }
 
 /// Warns by the package's own category.

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use netc::{
-    Cache, Compiler, Element, Images, ModelOptions, ModelSize, ModelsBySize, NetworkSource, Picture, Preprocess,
-    classes,
+    Cache, Compiler, Images, ModelOptions, ModelSize, ModelsBySize, NetworkSource, Picture, Preprocess, classes,
 };
 use numpy::{PyArrayDyn, PyArrayMethods, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyKeyError, PyOSError, PyTypeError, PyValueError};
@@ -252,11 +251,8 @@ impl Model {
         let (index, shape) = self.picture_input(name)?;
         let picture = picture(image)?;
         let stated = self.model.about().preprocess.get(index).cloned().flatten();
-        let is_real = self.model.inputs()[index].element() == Element::F32;
-        let steps = stated.unwrap_or_else(|| {
-            let usual = Preprocess::usual(shape);
-            Preprocess { scale: usual.scale.filter(|_| is_real), ..usual }
-        });
+        let usual = || self.model.inputs()[index].usual_preprocess();
+        let steps = stated.or_else(usual).unwrap_or_else(|| Preprocess::usual(shape));
         let values = py.detach(|| picture.prepare(&steps, shape)).map_err(|e| errors::of_picture(&e))?;
         Ok((values, shape))
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import pathlib
 import pickle
+import tempfile
 from typing import Any
 
 import numpy as np
@@ -156,3 +158,35 @@ def test_models_of_bytes_are_compiled_for_other_sizes(tmp_path: pathlib.Path) ->
     assert model(x[:, :, :8, :8]).shape == (2, 4, 6, 6)
     with pytest.raises(ValueError, match="w.npz are not to be found.*It is compiled for"):
         model(x)
+
+
+def test_weights_are_arrays_by_name(tmp_path: pathlib.Path) -> None:
+    text = "netc 1\nmodel m { input image: f32[N, 3, 8, 8]  c: conv(4, 3)  relu  output y }"
+    rng = np.random.default_rng(0)
+    arrays = {"c.weight": rng.standard_normal((4, 3, 3, 3)), "c.bias": np.ones(4, np.float16)}
+    model = netc.compile(text, weights=arrays)
+    file = tmp_path / "w.npz"
+    given: dict[str, Any] = arrays
+    np.savez(file, **given)
+    same = netc.compile(text, weights=file)
+    for size in (8, 11):
+        x = rng.standard_normal((2, 3, size, size), dtype=np.float32)
+        np.testing.assert_array_equal(model(x), same(x))
+    with pytest.raises(netc.WeightsError, match="c.bias"):
+        netc.compile(text, weights={"c.weight": arrays["c.weight"]})
+    with pytest.raises(TypeError, match=r"weights\['c.bias'\] is an array of numbers, not of <U1"):
+        netc.compile(text, weights={"c.bias": "x"})
+    with pytest.raises(ValueError, match="not kept in a cache"):
+        netc.compile(text, weights=arrays, cache=tmp_path / "cache")
+
+
+def test_what_weights_are_read_from_goes_with_the_model(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    text = "netc 1\nmodel m { input image: f32[N, 1, 8, 8]  c: conv(1, 1, bias = false)  output y }"
+    model = netc.compile(text, weights={"c.weight": np.ones((1, 1, 1, 1), np.float32)})
+    assert len(list(tmp_path.iterdir())) == 1
+    del model
+    gc.collect()
+    with pytest.raises(netc.WeightsError):
+        netc.compile(text, weights={"d.weight": np.ones((1, 1, 1, 1), np.float32)})
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -46,3 +48,27 @@ def test_a_module_becomes_a_model() -> None:
     np.testing.assert_allclose(model(other), module(other).detach().numpy(), rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match="training mode"):
         netc.from_torch(module.train(), example)
+
+
+def test_a_state_dict_gives_the_weights() -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8)).eval()
+    text = "netc 1\nmodel m { input x: f32[N, 3, 9, 9]  0: conv(8, 3, pad = 1)  1: batch_norm  output y }"
+    x = torch.randn(2, 3, 9, 9)
+    expected = module(x).detach().numpy()
+    model = netc.compile(text, weights=module.state_dict())
+    np.testing.assert_allclose(model(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_no_module_is_refused() -> None:
+    pytest.importorskip("onnxscript")
+
+    class Odd(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return torch.linalg.svd(x)[1]
+
+    with pytest.raises(TypeError, match="a module of PyTorch is taken, not int"):
+        netc.from_torch(3, torch.zeros(1))
+    with pytest.raises(TypeError, match="example is a tensor, or a tuple of tensors, not NoneType"):
+        netc.from_torch(Odd().eval(), None)
+    with pytest.raises(netc.NetcError, match="PyTorch cannot export the module"):
+        netc.from_torch(Odd().eval(), torch.randn(1, 4, 4))

@@ -17,6 +17,7 @@
 //! denormals meanwhile ([`flush_denormals`]).
 
 use crate::balance::TaskCost;
+use crate::preprocess::Preprocess;
 use crate::tensor::{Element, Rows, Shape};
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +80,14 @@ impl Port {
     #[cfg_attr(not(feature = "compile"), allow(dead_code))]
     pub(crate) fn new(name: &str, shape: &Shape) -> Self {
         Self { name: name.into(), shape: shape.dims().to_vec(), element: shape.element(), raw: false, rows: None }
+    }
+
+    /// How a picture becomes it where the network's text does not say: by [`Preprocess::usual`], but with levels as they are where
+    /// it takes whole numbers. None of what is no image of one or three channels.
+    pub fn usual_preprocess(&self) -> Option<Preprocess> {
+        let &[_, channels @ (1 | 3), height, width] = &self.shape[..] else { return None };
+        let usual = Preprocess::usual([channels, height, width]);
+        Some(Preprocess { scale: usual.scale.filter(|_| self.element == Element::F32), ..usual })
     }
 
     /// As the spec names it.

@@ -11,7 +11,7 @@ use super::engine::{is_compiled, open_model};
 use super::failure::{Failure, Result};
 use super::network::{memory_limit, of_inputs, options, refuse, renames, settings};
 use crate::artifact::is_portable;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Sources};
 use crate::driver::{BlockChoice, Compiler, Error, TrainingSpec, WeightsFrom, hash_file, model_names, training_names};
 use crate::ir::Phase;
 use crate::opened;
@@ -69,18 +69,17 @@ pub(crate) fn run(args: &CheckArgs, console: Console) -> Result<()> {
             continue;
         }
         if is_portable(file) {
-            failed |= check(args, file, None, console)?.is_none();
+            failed |= !check(args, file, None, &mut vec![], console)?;
             continue;
         }
-        let mut told = Some(vec![]);
+        let (mut told, mut right) = (vec![], true);
         for model in models(args, file)? {
-            let warnings = check(args, file, model, console)?;
-            told = told.zip(warnings).map(|(told, warnings)| [told, warnings].concat());
+            right &= check(args, file, model, &mut told, console)?;
         }
-        failed |= match told {
-            Some(told) if args.model.is_none() => !trainings(args, file, &told, console)?,
-            told => told.is_none(),
-        };
+        if right && args.model.is_none() {
+            right = trainings(args, file, &mut told, console)?;
+        }
+        failed |= !right;
     }
     if failed { Err(Failure::Silent) } else { Ok(()) }
 }
@@ -144,8 +143,16 @@ fn models(args: &CheckArgs, file: &Path) -> Result<Vec<Option<String>>> {
     Ok(if each { names.into_iter().map(Some).collect() } else { vec![None] })
 }
 
+/// Prints what has not been told of another model or block of the file.
+fn tell(found: &[Diagnostic], sources: &Sources, told: &mut Vec<Diagnostic>, console: Console) -> Result<()> {
+    let new: Vec<Diagnostic> = found.iter().filter(|d| !told.contains(d)).cloned().collect();
+    console.diagnostics(&new, sources)?;
+    told.extend(new);
+    Ok(())
+}
+
 /// Whether the `train` blocks of a file are right whose models are. `told` has been said of the models.
-fn trainings(args: &CheckArgs, file: &Path, told: &[Diagnostic], console: Console) -> Result<bool> {
+fn trainings(args: &CheckArgs, file: &Path, told: &mut Vec<Diagnostic>, console: Console) -> Result<bool> {
     let names = training_names(file).map_err(|e| Failure::message(format!("{}: {e}", file.display())))?;
     let compiler = Compiler { set: settings(&args.set)?, ..Compiler::default() };
     let mut right = true;
@@ -153,8 +160,7 @@ fn trainings(args: &CheckArgs, file: &Path, told: &[Diagnostic], console: Consol
         let choice = BlockChoice { name: Some(name), ..BlockChoice::default() };
         match compiler.front_training(file, &choice) {
             Ok(spec) => {
-                let warnings: Vec<_> = spec.warnings.iter().filter(|w| !told.contains(w)).cloned().collect();
-                console.diagnostics(&warnings, &spec.sources)?;
+                tell(&spec.warnings, &spec.sources, told, console)?;
                 let broken = match train::step(&spec.training) {
                     Ok(_) => over_budget(&compiler, file, &spec, console)?,
                     Err(diagnostics) => diagnostics,
@@ -162,13 +168,13 @@ fn trainings(args: &CheckArgs, file: &Path, told: &[Diagnostic], console: Consol
                 match broken.is_empty() {
                     true => line_of(file, &spec.training, console)?,
                     false => {
-                        console.diagnostics(&broken, &spec.sources)?;
+                        tell(&broken, &spec.sources, told, console)?;
                         right = false;
                     }
                 }
             }
             Err(Error::Spec { sources, diagnostics }) => {
-                console.diagnostics(&diagnostics, &sources)?;
+                tell(&diagnostics, &sources, told, console)?;
                 right = false;
             }
             Err(other) => return Err(other.into()),
@@ -225,8 +231,14 @@ fn line_of(file: &Path, training: &Training, console: Console) -> Result<()> {
     Ok(())
 }
 
-/// What is warned of in a model; `None` where it is not right.
-fn check(args: &CheckArgs, file: &Path, model: Option<String>, console: Console) -> Result<Option<Vec<Diagnostic>>> {
+/// Whether a model is right. What is wrong with the file as such is told of the first one.
+fn check(
+    args: &CheckArgs,
+    file: &Path,
+    model: Option<String>,
+    told: &mut Vec<Diagnostic>,
+    console: Console,
+) -> Result<bool> {
     let set = settings(&args.set)?;
     let phase = args.phase.into();
     let options = options(console);
@@ -239,14 +251,14 @@ fn check(args: &CheckArgs, file: &Path, model: Option<String>, console: Console)
     }
     match network {
         Ok(network) => {
-            console.diagnostics(&network.warnings, &network.sources)?;
+            tell(&network.warnings, &network.sources, told, console)?;
             // What is compiled is the network of this phase; what no code can be made for is no network.
             if phase == Phase::Infer
                 && let Err(error) = plan::limits::check(&network.graph)
             {
                 let error = Diagnostic::error("beyond-code", error.to_string());
-                console.diagnostics(&[error], &network.sources)?;
-                return Ok(None);
+                tell(&[error], &network.sources, told, console)?;
+                return Ok(false);
             }
             let totals = network.stats.totals;
             if !console.json_messages() && !console.is_quiet() {
@@ -260,11 +272,11 @@ fn check(args: &CheckArgs, file: &Path, model: Option<String>, console: Console)
                     counted(totals.macs, "MAC"),
                 )?;
             }
-            Ok(Some(network.warnings))
+            Ok(true)
         }
         Err(Error::Spec { sources, diagnostics }) => {
-            console.diagnostics(&diagnostics, &sources)?;
-            Ok(None)
+            tell(&diagnostics, &sources, told, console)?;
+            Ok(false)
         }
         Err(other) => Err(other.into()),
     }

@@ -183,7 +183,13 @@ impl Engine {
         let (files, seeds) = (made.graph.weights.files.clone(), seeds(&made));
         let model = folder.store(key, &source, [Ok((compiler, made))], options);
         bar.finish_and_clear();
-        let model = model?;
+        let model = match model {
+            Err(error) if error.is_full() => {
+                console.note(format_args!("nothing is kept: {error}"));
+                return Self::open(file, network, compilation, threads, fitted, None, console);
+            }
+            model => model?,
+        };
         check_runs(&model, 1, console)?;
         Ok(Self { seeds, ..Self::compiled(model, files) })
     }

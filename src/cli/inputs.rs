@@ -212,8 +212,7 @@ impl Feed {
                 "the spec has no preprocess for {}: images are resized to {height}×{width} and {pixels}; --preprocess says it otherwise",
                 port.name
             ));
-            let usual = Preprocess::usual(shape);
-            Preprocess { scale: usual.scale.filter(|_| is_real), ..usual }
+            port.usual_preprocess().unwrap_or_else(|| Preprocess::usual(shape))
         });
         check_pixels(&preprocess, port)?;
         if let Some(crops) = &crops {

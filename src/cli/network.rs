@@ -287,7 +287,20 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 
 /// The values of `--set`.
 pub(crate) fn settings(set: &[String]) -> Result<Vec<(String, Value)>> {
-    set.iter().map(|s| elaborate::parse_setting(s).map_err(|e| Failure::Usage(format!("--set: {e}")))).collect()
+    let parsed = |s: &String| elaborate::parse_setting(s).map_err(|e| Failure::Usage(format!("--set: {e}")));
+    given_once("--set", set.iter().map(parsed).collect::<Result<_>>()?)
+}
+
+/// What a flag says of several names, each of which it may name once.
+///
+/// # Errors
+/// Where it names one again: which of both is meant, nobody knows.
+fn given_once<T, All: FromIterator<(String, T)>>(flag: &str, pairs: Vec<(String, T)>) -> Result<All> {
+    let mut names = BTreeSet::new();
+    match pairs.iter().find(|(name, _)| !names.insert(name.as_str())) {
+        Some((name, _)) => Err(Failure::Usage(format!("{flag} is given twice for {name}"))),
+        None => Ok(pairs.into_iter().collect()),
+    }
 }
 
 /// What is asked of the inputs, by `--shape` and `--fix`.
@@ -309,7 +322,7 @@ pub(crate) fn fixed(args: &ShapeArgs) -> Result<BTreeMap<String, Vec<f64>>> {
     };
     let wrong =
         |text: &String| Failure::Usage(format!("--fix: `{text}` is not of the form input=16000 or input=1,0.5"));
-    args.fix.iter().map(|text| pair(text).ok_or_else(|| wrong(text))).collect()
+    given_once("--fix", args.fix.iter().map(|text| pair(text).ok_or_else(|| wrong(text))).collect::<Result<_>>()?)
 }
 
 /// The shapes of `--shape`.
@@ -321,7 +334,7 @@ pub(crate) fn shapes(args: &ShapeArgs) -> Result<BTreeMap<String, Vec<usize>>> {
     };
     let wrong =
         |text: &String| Failure::Usage(format!("--shape: `{text}` is not of the form input=1,3,224,224 or size=320"));
-    args.shape.iter().map(|text| pair(text).ok_or_else(|| wrong(text))).collect()
+    given_once("--shape", args.shape.iter().map(|text| pair(text).ok_or_else(|| wrong(text))).collect::<Result<_>>()?)
 }
 
 fn algorithms(algo: &[String]) -> Result<Vec<(String, String)>> {
@@ -329,12 +342,7 @@ fn algorithms(algo: &[String]) -> Result<Vec<(String, String)>> {
         Some((label, name)) if !label.is_empty() && !name.is_empty() => Ok((label.to_string(), name.to_string())),
         _ => Err(Failure::Usage(format!("--algo: `{text}` is not of the form label=name"))),
     };
-    let pairs: Vec<(String, String)> = algo.iter().map(pair).collect::<Result<_>>()?;
-    let mut labels = BTreeSet::new();
-    match pairs.iter().find(|(label, _)| !labels.insert(label)) {
-        Some((label, _)) => Err(Failure::Usage(format!("--algo is given twice for {label}"))),
-        None => Ok(pairs),
-    }
+    given_once("--algo", algo.iter().map(pair).collect::<Result<_>>()?)
 }
 
 /// The tuning file, where `--tune` asks for one.

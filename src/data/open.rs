@@ -25,20 +25,20 @@ const BELOW: [&str; 6] =
     ["cifar-10-batches-bin", "cifar-100-binary", "raw", "MNIST/raw", "FashionMNIST/raw", "KMNIST/raw"];
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<Dataset, DataError> {
-    let status = fs::metadata(path).map_err(|e| DataError::file(path, e))?;
+    let status = fs::metadata(path).map_err(|e| DataError::file(path, opened::explained(e, path)))?;
     let samples = if status.is_dir() { folder(path, options)? } else { file(path, options)? };
     Dataset::of(path, samples)
 }
 
 /// As [`open`]; also a folder of pictures without classes, and an array of samples without labels.
 pub(super) fn open_unlabelled(path: &Path, options: &Options) -> Result<Dataset, DataError> {
-    let status = fs::metadata(path).map_err(|e| DataError::file(path, e))?;
+    let status = fs::metadata(path).map_err(|e| DataError::file(path, opened::explained(e, path)))?;
     if status.is_dir()
         && let Some(pictures) = Pictures::open(path, options)?
     {
         return Dataset::of(path, Arc::new(pictures));
     }
-    if status.is_file() && npy::is_npy(path).map_err(|e| DataError::file(path, e))? {
+    if status.is_file() && npy::is_npy(path).map_err(|e| DataError::file(path, opened::explained(e, path)))? {
         return Dataset::of(path, Arc::new(Rows::open(path, options)?));
     }
     open(path, options)

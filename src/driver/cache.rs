@@ -9,6 +9,9 @@
 //! that is the same need no reading), the model is opened, and each byte of it is compared with its checksum. Whatever is
 //! missing, damaged or of another version counts as not there, and is made anew.
 //!
+//! Where the file system takes no files, or no more of them, models are compiled as without a cache, and what is there is still
+//! opened: a cache that was filled may come with a read-only image.
+//!
 //! Files appear by renaming, so that processes may share the folder. What is open stays open when another process removes it;
 //! between the writing of a model and its opening, the lock on a file of the folder keeps others from removing it.
 //! The folder is its owner's alone: a compiled model is a program, and somebody who could write there could have it run.
@@ -268,7 +271,8 @@ impl NetworkSource {
     /// compiled is kept there.
     ///
     /// # Errors
-    /// As [`Self::compile_sizes`], and where nothing can be written to the cache.
+    /// As [`Self::compile_sizes`], and where nothing may be written to the cache. Where it is full, or read-only, the model is
+    /// compiled and not kept.
     ///
     /// # Panics
     /// Without a compiler.
@@ -277,7 +281,10 @@ impl NetworkSource {
         let key = cache.key(self, compilers, &())?;
         match cache.find(key, options) {
             Some(found) => Ok(found.model),
-            None => cache.store(key, self, compilers.iter().map(|compiler| self.optimized(compiler)), options),
+            None => match cache.store(key, self, compilers.iter().map(|compiler| self.optimized(compiler)), options) {
+                Err(error) if error.is_full() => self.compile_sizes(compilers),
+                stored => stored,
+            },
         }
     }
 }
@@ -338,15 +345,23 @@ fn read_list(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Requires that this user may write to the folder, and nobody else.
+/// Requires that this user may write to the folder, and nobody else. On a file system that nobody writes to, it may be the
+/// administrator's, too.
 fn check_owner(folder: &Path) -> io::Result<()> {
     // A file of this process's has its user.
-    let probe = OutputFile::create(&folder.join("owner"))?;
+    let probe = match OutputFile::create(&folder.join("owner")) {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => None,
+        probe => Some(probe?),
+    };
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt;
-        let (status, own) = (fs::metadata(folder)?, probe.file().metadata()?);
-        if status.uid() != own.uid() {
+        let status = fs::metadata(folder)?;
+        let own = match &probe {
+            Some(probe) => probe.file().metadata()?,
+            None => fs::metadata("/proc/self")?,
+        };
+        if status.uid() != own.uid() && (probe.is_some() || status.uid() != 0) {
             return Err(io::Error::other("it belongs to somebody else, who could have programs run"));
         }
         if status.mode() & 0o022 != 0 {

@@ -106,6 +106,15 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether a file could not be written since the file system takes none, or no more.
+    pub(crate) fn is_full(&self) -> bool {
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        let (Error::Write(WriteError { cause, .. }) | Error::Cache { cause, .. }) = self else { return false };
+        matches!(cause.kind(), FileTooLarge | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+    }
+}
+
 fn spec_summary(diagnostics: &[Diagnostic]) -> String {
     let first = diagnostics.first().map_or("", |d| &d.message);
     format!("the spec has {} mistakes; the first: {first}", diagnostics.len())

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Compiler, Event, Network, WeightsReport};
 use crate::diagnostic::{Diagnostic, Sources};
@@ -34,6 +35,28 @@ impl Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.message())
+    }
+}
+
+/// Gathers the warnings of compilers, each once: programs of one network for several sizes have the same ones.
+#[derive(Clone, Debug, Default)]
+pub struct Warnings(Arc<Mutex<Vec<Warning>>>);
+
+impl Warnings {
+    /// The compiler, whose warnings are gathered here.
+    pub fn of(&self, compiler: Compiler) -> Compiler {
+        let gathered = self.0.clone();
+        compiler.on_warning(move |warning| {
+            let mut gathered = gathered.lock().unwrap_or_else(PoisonError::into_inner);
+            if !gathered.iter().any(|known| known.diagnostic == warning.diagnostic) {
+                gathered.push(warning.clone());
+            }
+        })
+    }
+
+    /// Those that were gathered since this was last asked.
+    pub fn take(&self) -> Vec<Warning> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

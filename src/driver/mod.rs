@@ -37,7 +37,7 @@ pub use bare::{ObjectForm, ObjectOptions};
 pub use cache::Cache;
 pub use compiler::Compiler;
 pub use error::Error;
-pub use findings::Warning;
+pub use findings::{Warning, Warnings};
 #[cfg(feature = "cli")]
 pub(crate) use findings::{of_choice, of_renames, of_weights, shortened};
 pub(crate) use generation::Compiled;

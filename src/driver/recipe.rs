@@ -184,9 +184,23 @@ fn remade_network(
         let sizes = [&[recipe.batch], sizes.get(1..).unwrap_or_default()].concat();
         compiler.shapes.insert(name.clone(), sizes);
     }
-    let mut network = compiler.front_loaded(&root, text, &loader)?;
+    let mut network = match imported_from(&compiler, &recipe).filter(|_| !shapes.is_empty()) {
+        // The text has the sizes that the model was read with in more places than its inputs.
+        Some(model) => {
+            compiler = Compiler { model: None, weights: WeightsFrom::Beside, ..compiler };
+            compiler.front(&model)?
+        }
+        None => compiler.front_loaded(&root, text, &loader)?,
+    };
     compiler.load_weights(&mut network)?;
     Ok((compiler, network))
+}
+
+/// The ONNX model that a network was imported from, where it is found to be what it was.
+fn imported_from(compiler: &Compiler, recipe: &Recipe) -> Option<PathBuf> {
+    let Origin::File { path, .. } = &recipe.weights else { return None };
+    let is_own = recipe.sources.first().is_some_and(|source| source.name == *path);
+    compiler.weights.paths().first().filter(|_| is_own && compiler.weights.is_onnx()).cloned()
 }
 
 /// The compiler that a recipe describes.

@@ -57,7 +57,11 @@ pub(crate) fn apply(op: BinaryOp, a: &Val, b: &Val) -> Result<Val, Fault> {
                 "`*` does not go with lists".into(),
                 Some("`[x for i in 0..n]` is a list of n times x, and `[2 * x for x in xs]` one of products"),
             )),
-            _ => fault(format!("`{}` does not go with these types", op.symbol())),
+            _ => {
+                let message = format!("`{}` does not go with these types", op.symbol());
+                let are_values = [a, b].iter().any(|v| matches!(v, Val::Node(_)));
+                Err((message, are_values.then_some("layers join values of the network: `add(label)`, `mul(label)`")))
+            }
         },
     }
 }

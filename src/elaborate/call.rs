@@ -370,8 +370,7 @@ impl Elaborator<'_> {
             if !layer.params.is_empty() {
                 return None;
             }
-            let message = format!("a label belongs here, not {}", value.type_name());
-            let diagnostic = Diagnostic::error("wrong-type", message).primary(e.span, "not a value of the network");
+            let diagnostic = self.no_label(frame, e, &value);
             let instead = value.number().and_then(|_| with_a_number(layer.name));
             self.error(frame, instead.map_or(diagnostic.clone(), |help| diagnostic.help(help)));
         }
@@ -461,6 +460,15 @@ impl Elaborator<'_> {
             false => diagnostic,
         };
         let is_pad = matches!(param.ty, ParamType::Pad | ParamType::Pad3 | ParamType::Count2);
+        let smaller = |v: &Val| v.number().is_some_and(|v| v < 0.0);
+        let diagnostic = match is_pad && (smaller(value) || value.parts().is_some_and(|p| p.iter().any(smaller))) {
+            true => diagnostic.help("nothing is padded away: `slice` cuts elements off"),
+            false => diagnostic,
+        };
+        let diagnostic = match value.number().filter(|v| takes_sizes(param.ty) && v.fract() != 0.0) {
+            Some(_) => diagnostic.help("`floor(…)`, `ceil(…)` or `round(…)` makes a whole number of it"),
+            None => diagnostic,
+        };
         self.error(frame, word.filter(|_| is_pad).map_or(diagnostic.clone(), |help| diagnostic.help(help)));
     }
 

@@ -14,6 +14,9 @@ use std::rc::Rc;
 /// The fields of a value of the network.
 pub(super) const FIELDS: &[&str] = &["channels", "height", "width", "rank", "shape"];
 
+/// What `in` is, where it is not what somebody thought.
+const OF_BLOCKS: &str = "within `for`, `if` and labelled blocks, `in` is what enters that block: a `let` before it keeps what enters the module";
+
 impl Elaborator<'_> {
     /// The value of an expression; `Unknown` where it has none, which has then been reported.
     pub(super) fn eval(&mut self, frame: &Frame, e: &Expr) -> Val {
@@ -157,9 +160,8 @@ impl Elaborator<'_> {
                     .help("if it is a number: they are decimal, `16`, with single `_` within, `1_000`, and `1e-3`")
             }
             Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
-            None if frame.base + frame.calls.len() > 0 && self.labels.exists(name) => {
-                diagnostic.help("a module does not see its caller's labels: pass the value as an argument")
-            }
+            None if frame.base + frame.calls.len() > 0 && self.labels.exists(name) => diagnostic
+                .help("a module does not see its caller's labels: pass the value as an argument, without quotes"),
             None if names.is_empty() => diagnostic.help("write `name:` before the layer whose value is meant"),
             None => diagnostic.help(format!("labels so far: {}", some_of(&names))),
         };
@@ -191,7 +193,9 @@ impl Elaborator<'_> {
         }
         if let Some((value, span)) = bounds.iter().find(|(v, _)| v.integer().is_none()) {
             let message = format!("a range goes from integer to integer, this is {}", value.type_name());
-            return self.fail(frame, "wrong-type", *span, (message, None));
+            let steps = matches!(value, Val::Range(..));
+            let help = steps.then_some("a range counts by one: `2 * i for i in 0..n` counts by two");
+            return self.fail(frame, "wrong-type", *span, (message, help));
         }
         let [start, end] = bounds.map(|(v, _)| v.integer().unwrap_or(0));
         Val::Range(start, end.saturating_add(i64::from(inclusive)))
@@ -273,7 +277,8 @@ impl Elaborator<'_> {
                 if matches!(operand.kind, ExprKind::In) && field.name == "channels" {
                     self.warn_of_the_input(frame, node, span);
                 }
-                self.shape_field(frame, node, field)
+                let is_in = matches!(operand.kind, ExprKind::In);
+                self.shape_field(frame, node, field, is_in.then_some(OF_BLOCKS))
             }
             Val::Row(table, row) => match table.columns.iter().position(|c| *c == field.name) {
                 Some(column) => table.rows[row][column].clone(),
@@ -327,22 +332,22 @@ impl Elaborator<'_> {
             return None;
         }
         Some(match self.label_value(frame, head, span) {
-            Val::Node(node) => self.shape_field(frame, node, &Ident { name: field.into(), span }),
+            Val::Node(node) => self.shape_field(frame, node, &Ident { name: field.into(), span }, None),
             other => other,
         })
     }
 
-    fn has_label(&mut self, frame: &Frame, name: &str) -> bool {
+    pub(super) fn has_label(&mut self, frame: &Frame, name: &str) -> bool {
         self.labels.find(name, &frame.scopes, frame.base, frame.id).is_some()
     }
 
-    fn shape_field(&mut self, frame: &Frame, node: NodeId, field: &Ident) -> Val {
+    fn shape_field(&mut self, frame: &Frame, node: NodeId, field: &Ident, help: Option<&'static str>) -> Val {
         let shape = self.graph.node(node).shape.clone();
         let size = |axis: usize| shape.dims().get(axis).map(|&d| Val::Int(d as i64));
         let value = match field.name.as_str() {
             "channels" => size(1),
-            "height" if shape.rank() == 4 => size(2),
-            "width" if shape.rank() == 4 => size(3),
+            "height" if matches!(shape.rank(), 4 | 5) => size(shape.rank() - 2),
+            "width" if matches!(shape.rank(), 4 | 5) => size(shape.rank() - 1),
             "height" | "width" => None,
             "rank" => Some(Val::Int(shape.rank() as i64)),
             "shape" => {
@@ -356,7 +361,7 @@ impl Elaborator<'_> {
         };
         value.unwrap_or_else(|| {
             let message = format!("this value is no image, it has no {}: {shape}", field.name);
-            self.fail(frame, "unknown-field", field.span, (message, None))
+            self.fail(frame, "unknown-field", field.span, (message, help))
         })
     }
 

@@ -1,10 +1,12 @@
 //! What a model says of pictures and classes: `preprocess` and `labels`.
 
 use super::check::COLORS;
+use super::expression::some_of;
 use super::program::folder_of;
 use super::value::Val;
 use super::{Elaborator, Frame};
 use crate::diagnostic::{Diagnostic, Span};
+use crate::ir::NodeId;
 use crate::ir::preprocess::{Color, Preprocess, Resize};
 use crate::syntax::ast::{Expr, ExprKind, Ident, Setting};
 
@@ -31,7 +33,13 @@ impl Elaborator<'_> {
                 None => self.report.has_errors(),
             };
             if !is_told {
-                self.report.add(Diagnostic::error("unknown-input", message).primary(span, "preprocess what?"));
+                let diagnostic = Diagnostic::error("unknown-input", message).primary(span, "preprocess what?");
+                let name = |&id: &NodeId| self.graph.node(id).name.clone();
+                let known: Vec<String> = self.graph.inputs().iter().filter_map(name).collect();
+                self.report.add(match known.is_empty() {
+                    true => diagnostic,
+                    false => diagnostic.help(format!("there is {}", some_of(&known))),
+                });
             }
             return;
         };

@@ -258,12 +258,23 @@ impl Elaborator<'_> {
             Val::Node(node) => Flow::Node(node),
             Val::Unknown => Flow::Unknown,
             other => {
-                let diagnostic =
-                    Diagnostic::error("wrong-type", format!("a label belongs here, not {}", other.type_name()));
-                self.error(frame, diagnostic.primary(e.span, "not a value of the network"));
+                let diagnostic = self.no_label(frame, e, &other);
+                self.error(frame, diagnostic);
                 Flow::Unknown
             }
         };
         Operand { flow, span: None }
+    }
+
+    /// A mistake: an argument is none of the network's values. A name may have another meaning than the label's.
+    pub(super) fn no_label(&mut self, frame: &Frame, e: &Expr, found: &Val) -> Diagnostic {
+        let diagnostic = Diagnostic::error("wrong-type", format!("a label belongs here, not {}", found.type_name()));
+        let diagnostic = diagnostic.primary(e.span, "not a value of the network");
+        match &e.kind {
+            ExprKind::Name(name) if self.has_label(frame, name) => diagnostic.help(format!(
+                "a parameter or `let` of that name hides the label `{name}`: give one of them another name"
+            )),
+            _ => diagnostic,
+        }
     }
 }

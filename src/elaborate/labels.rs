@@ -72,15 +72,26 @@ impl Labels {
     /// caller's. Marks the label as read.
     pub(crate) fn find(&mut self, name: &str, scopes: &[String], base: usize, frame: FrameId) -> Option<Flow> {
         let index = self.index(name, scopes, base, frame)?;
-        self.entries[index].useful = true;
+        self.read(index, name);
         Some(self.entries[index].value)
     }
 
     /// The full name of what [`Self::find`] finds.
     pub(crate) fn full_name(&mut self, name: &str, scopes: &[String], base: usize, frame: FrameId) -> Option<String> {
         let index = self.index(name, scopes, base, frame)?;
-        self.entries[index].useful = true;
+        self.read(index, name);
         Some(self.entries[index].name.clone())
+    }
+
+    /// Marks a label as read, and those that lead to it where it is written: `stats` of `stats.mean`.
+    fn read(&mut self, index: usize, written: &str) {
+        self.entries[index].useful = true;
+        let full = self.entries[index].name.clone();
+        for (dot, _) in written.match_indices('.') {
+            let leading = &full[..full.len() - (written.len() - dot)];
+            let entries = self.by_name.get(leading).into_iter().flatten();
+            entries.for_each(|&entry| self.entries[entry].useful = true);
+        }
     }
 
     fn index(&self, name: &str, scopes: &[String], base: usize, frame: FrameId) -> Option<usize> {

@@ -1,11 +1,13 @@
 //! Models: inputs, outputs, auxiliary heads and budgets.
 
+use std::collections::HashSet;
+
 use super::program::{DefinitionId, Program};
 use super::value::Val;
 use super::{Elaborator, Flow, Frame, Options};
 use crate::diagnostic::{Diagnostic, SourceId, Span, nearest};
 use crate::ir::stats::{Stats, stats};
-use crate::ir::{AuxHead, Images, NodeId, Phase, images};
+use crate::ir::{AuxHead, Images, NodeId, Output, Phase, images};
 use crate::ops::MAX_ELEMENTS;
 use crate::ops::element::OF_INPUTS;
 use crate::ops::layer::Value;
@@ -417,21 +419,35 @@ impl Elaborator<'_> {
 
     fn check_class_count(&mut self, model: &Definition) {
         let classes = self.graph.labels.len();
+        let place = self.class_labels_span.unwrap_or(model.name.span);
         let fits = |node: NodeId| self.graph.node(node).shape.dims().get(1) == Some(&classes);
         if classes > 0 && !self.graph.outputs().iter().any(|o| o.aux.is_none() && fits(o.node)) {
             let message = format!("`labels` names {classes} classes, but no output has as many channels");
-            self.report.add(Diagnostic::warning("class-count", message).primary(model.name.span, "this model"));
+            let has = |output: &Output| format!("{} is {}", output.name, self.graph.node(output.node).shape);
+            let own = self.graph.outputs().iter().filter(|o| o.aux.is_none()).map(has).collect::<Vec<_>>().join(", ");
+            let diagnostic = Diagnostic::warning("class-count", message).primary(place, format!("{classes} names"));
+            self.report.add(diagnostic.note(own));
         }
     }
 
     /// Warns of what is computed and then dropped.
+    ///
+    /// What one of a module's calls reads is there for that call.
     fn unread_values(&mut self) {
+        let graph = &self.graph;
+        let place = |id: NodeId| graph.node(id).location.as_ref().map(|l| l.span);
+        // What a statement gives is read by others, if at all; of what it is made of within, it reads itself.
+        let is_read =
+            |id: NodeId| graph.is_output(id) || graph.users(id).iter().any(|&(user, _)| place(user) != place(id));
+        let read: HashSet<Span> = graph.order().into_iter().filter(|&id| is_read(id)).filter_map(place).collect();
         for id in self.graph.order() {
             let node = self.graph.node(id);
             if !self.graph.users(id).is_empty() || self.graph.is_output(id) {
                 continue;
             }
-            let Some(span) = node.location.as_ref().map(|l| l.span) else { continue };
+            let Some(span) = node.location.as_ref().map(|l| l.span).filter(|span| !read.contains(span)) else {
+                continue;
+            };
             let what = if node.op().is_some() { "value" } else { "input" };
             let diagnostic = Diagnostic::warning("unread-value", format!("nothing reads this {what}"));
             self.report.add(diagnostic.primary(span, "computed for nothing"));

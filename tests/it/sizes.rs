@@ -230,6 +230,30 @@ fn a_compiled_model_is_compiled_again_for_another_size() {
     assert_close(&run(&made, &input), &interpreter::run(&network.graph, &[input]).unwrap()[0]);
 }
 
+/// An imported model is read again for other sizes, since its text has those that it was read with; so is one that is open, of
+/// which there is no file.
+#[test]
+fn an_imported_model_is_compiled_again_for_another_size() {
+    let folder = Folder::new();
+    let (onnx, path) = (folder.path("small.onnx"), folder.path("small.netc"));
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/import/small.onnx"), &onnx).unwrap();
+    Compiler::new().compile_file_to(&onnx, &path).unwrap();
+    let model = std::sync::Arc::new(opened(&path));
+    let network = Compiler::new().shape("image", [1, 3, 16, 14]).optimized(&onnx).unwrap();
+    let input = values(&[1, 3, 16, 14]);
+    let expected = interpreter::run(&network.graph, std::slice::from_ref(&input)).unwrap();
+    let sources = [NetworkSource::Compiled(path), NetworkSource::Open(model.clone())];
+    for source in sources {
+        let by_size = ModelsBySize::new(Compiler::new(), source.clone(), &model, 2);
+        assert_close(&run(&by_size.model(&[vec![1, 3, 16, 14]]).unwrap(), &input), &expected[0]);
+    }
+    // Weights that are others now are no weights of it.
+    std::fs::write(&onnx, "netc 1").unwrap();
+    let by_size = ModelsBySize::new(Compiler::new(), NetworkSource::Open(model.clone()), &model, 2);
+    let error = by_size.model(&[vec![1, 3, 16, 14]]).map(drop).unwrap_err();
+    assert!(error.to_string().contains("small.onnx are not to be found, or have changed"), "{error}");
+}
+
 #[test]
 fn compilers_for_sizes_are_each_size_with_each_number() {
     let made = |pictures: &[[usize; 2]], batches: &[usize]| {
@@ -554,4 +578,21 @@ fn a_cache_that_others_write_to_is_refused() {
     assert!(error.contains("others may write to it"), "{error}");
     let file = Cache::open(folder.path("m.net")).unwrap_err().to_string();
     assert!(file.starts_with("the cache "), "{file}");
+}
+
+/// What finds no room in the cache is compiled, and not kept.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_cache_is_no_error() {
+    let here = tempfile::tempdir().unwrap();
+    let spec = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/lenet5.net");
+    // `ulimit` counts blocks of 512 bytes: the model takes more.
+    let line = "ulimit -f 8; exec \"$0\" run \"$1\" --noise 1 --seed 1 --cache cache";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", line]).arg(super::cli::netc().get_program()).arg(spec).current_dir(here.path());
+    let ran = command.output().unwrap();
+    let errors = String::from_utf8(ran.stderr).unwrap();
+    assert!(ran.status.success() && errors.contains("nothing is kept: "), "{errors}");
+    let kept: Vec<_> = std::fs::read_dir(here.path().join("cache")).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert!(kept.iter().all(|name| name == "lock"), "{kept:?}");
 }

@@ -33,6 +33,16 @@ impl Checker<'_> {
                 self.report.add(diagnostic.help("give the function what it needs: `f(in.channels)`"));
             }
             ExprKind::Name(name) => self.name(name, e.span),
+            ExprKind::Range { start, end, .. } => {
+                if let (ExprKind::Int(first), ExprKind::Int(last)) = (&start.kind, &end.kind)
+                    && first > last
+                {
+                    let message = format!("nothing is between {first} and {last}: a range counts upwards");
+                    let diagnostic = Diagnostic::warning("empty-range", message).primary(e.span, "holds nothing");
+                    self.report.add(diagnostic.help(format!("`{first} - i for i in 0..{first}` counts downwards")));
+                }
+                [start, end].into_iter().for_each(|part| self.expr(part));
+            }
             ExprKind::Comprehension { value, each } => self.comprehension(value, each, Self::expr),
             ExprKind::Function(name, args) => self.function(name, args),
             _ => e.parts().into_iter().for_each(|part| self.expr(part)),

@@ -12,6 +12,39 @@ use crate::ops::element::OF_INPUTS;
 use crate::ops::layer::{Arity, Preset};
 use crate::syntax::ast::*;
 
+/// What other programs call types of elements.
+const FOREIGN_TYPES: &[(&str, &str)] = &[
+    ("float", "f32"),
+    ("float32", "f32"),
+    ("half", "f16"),
+    ("float16", "f16"),
+    ("uint8", "u8"),
+    ("byte", "u8"),
+    ("int8", "i8"),
+    ("int16", "i16"),
+    ("int", "i32"),
+    ("int32", "i32"),
+    ("long", "i64"),
+    ("int64", "i64"),
+    ("boolean", "bool"),
+];
+
+/// Steps of other programs, and how they are said here.
+const FOREIGN_STEPS: &[(&str, &str)] = &[
+    ("normalize", "`mean [r, g, b]` is subtracted, and `std [r, g, b]` divides"),
+    ("normalise", "`mean [r, g, b]` is subtracted, and `std [r, g, b]` divides"),
+    ("to_tensor", "`scale 1/255` makes numbers from 0 to 1 of pixels"),
+    ("rescale", "`scale 1/255` makes numbers from 0 to 1 of pixels"),
+    ("crop", "`center_crop 224` takes the middle"),
+    ("grayscale", "`color gray`"),
+    ("bgr", "`color bgr`"),
+    (
+        "random_crop",
+        "what changes pictures while training stands in a `train` block: `augment image { random_crop 28 }`",
+    ),
+    ("flip", "what changes pictures while training stands in a `train` block: `augment image { flip }`"),
+];
+
 impl Checker<'_> {
     pub(super) fn block(&mut self, block: &Block) {
         self.enter();
@@ -133,7 +166,12 @@ impl Checker<'_> {
         if input_element(dtype).is_none() {
             let diagnostic = Diagnostic::error("unknown-type", format!("there is no element type `{}`", dtype.name));
             let known = OF_INPUTS.map(|element| format!("`{element}`")).join(", ");
-            self.report.add(diagnostic.primary(dtype.span, "unknown").help(format!("inputs are of type {known}")));
+            let diagnostic = diagnostic.primary(dtype.span, "unknown");
+            let own = FOREIGN_TYPES.iter().find(|(foreign, _)| dtype.name.eq_ignore_ascii_case(foreign));
+            self.report.add(match own {
+                Some((_, own)) => diagnostic.help(format!("did you mean `{own}`?")),
+                None => diagnostic.help(format!("inputs are of type {known}")),
+            });
         }
         match dims.split_first() {
             Some((first, rest)) => {
@@ -163,7 +201,12 @@ impl Checker<'_> {
         let mut seen: HashMap<&str, Span> = HashMap::new();
         for setting in settings {
             let name = &setting.name;
-            self.word(name, SETTINGS, "unknown-step", "preprocessing step");
+            if let Some((_, help)) = FOREIGN_STEPS.iter().find(|(foreign, _)| *foreign == name.name) {
+                let message = format!("there is no preprocessing step `{}`", name.name);
+                self.report.add(Diagnostic::error("unknown-step", message).primary(name.span, "unknown").help(*help));
+            } else {
+                self.word(name, SETTINGS, "unknown-step", "preprocessing step");
+            }
             if let Some(first) = seen.insert(&name.name, name.span) {
                 let diagnostic = Diagnostic::error("duplicate-step", format!("`{}` is given twice", name.name));
                 self.report.add(diagnostic.primary(name.span, "again").secondary(first, "first"));

@@ -228,7 +228,9 @@ const TRAINING_WORDS: &[&str] = &["train", "augment"];
 fn instead_of(sign: &str) -> Option<String> {
     Some(match sign {
         "^" => "powers are written `2 ** 3`".into(),
-        "?" => "a choice is written `if condition then a else b`".into(),
+        "?" => {
+            "a choice is written `if condition then a else b`; of an input's sizes, only the batch `N` is free".into()
+        }
         "$" | "@" => "names are letters, digits and `_`".into(),
         "`" => "strings stand in straight double quotes: \"…\"".into(),
         "–" | "—" | "−" => "write the sign of the keyboard, `-`".into(),
