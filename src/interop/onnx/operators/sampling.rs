@@ -84,7 +84,11 @@ fn volumes(draft: &mut Draft, x: &View, grid: &View, op: &GridSample) -> Results
         activate(draft, &own, Activation::Scale { mul: half, add: (size - 1) as f32 / 2.0 })
     };
     let within = |draft: &mut Draft, index: usize, size: usize| -> Result<View, String> {
-        let own = pixels(draft, index, size)?;
+        let mut own = pixels(draft, index, size)?;
+        // Before the border is counted, which would make an even place of an odd one.
+        if op.mode == Sampling::Nearest {
+            own = activate(draft, &own, Activation::Round)?;
+        }
         let moved = activate(draft, &own, Activation::Scale { mul: 1.0, add: border as f32 })?;
         activate(draft, &moved, Activation::Clip { min: 0.0, max: (size - 1 + 2 * border) as f32 })
     };
@@ -99,8 +103,7 @@ fn volumes(draft: &mut Draft, x: &View, grid: &View, op: &GridSample) -> Results
         Ok(View::whole(draft.add(op, &operands, vec![])?, 4))
     };
     let result = if op.mode == Sampling::Nearest {
-        let [slice, row] = [&slice, &row].map(|place| activate(draft, place, Activation::Round));
-        read(draft, &slice?, &row?)?
+        read(draft, &slice, &row)?
     } else {
         // The place below, the one above, and the share of the latter.
         let between = |draft: &mut Draft, place: &View, last: usize| -> Result<[View; 3], String> {
