@@ -1,19 +1,24 @@
 //! Operators that read images at computed positions.
 
 use super::conv::Window;
+use super::elementwise::{activate, join};
 use super::kernel::{groups_of, kernel_of};
+use super::shape::cut;
 use super::{Results, one};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::view::View;
+use crate::ops::activation::Activation;
+use crate::ops::binary::BinaryKind;
 use crate::ops::grid_sample::{Beyond, GridCoordinates, Sampling};
-use crate::ops::{DeformConv2d, GridSample, MatMul, RoiAlign};
+use crate::ops::pad::PadMode;
+use crate::ops::{DeformConv2d, GridSample, MatMul, Pad, RoiAlign};
 
 pub(crate) fn grid_sample(draft: &mut Draft, call: &Call) -> Results {
     let (x, grid) = (draft.view(call, 0)?, draft.view(call, 1)?);
-    if x.rank() != 4 || grid.rank() != 4 {
-        return Err(format!("a value of {} axes; netc samples images [N, C, H, W]", x.rank()));
+    if !matches!(x.rank(), 4 | 5) || grid.rank() != x.rank() {
+        return Err(format!("a value of {} axes; netc samples images [N, C, H, W] and volumes", x.rank()));
     }
     let mode = match call.string("mode", "linear")?.as_str() {
         "nearest" => Sampling::Nearest,
@@ -31,9 +36,100 @@ pub(crate) fn grid_sample(draft: &mut Draft, call: &Call) -> Results {
         true => GridCoordinates::AlignCorners,
         false => GridCoordinates::HalfPixel,
     };
+    let op = GridSample { mode, beyond, coordinates };
+    if x.rank() == 5 {
+        return volumes(draft, &x, &grid, &op);
+    }
     let operands = [draft.in_order(&x)?, draft.in_order(&grid)?];
-    let node = draft.add(GridSample { mode, beyond, coordinates }, &operands, vec![])?;
+    let node = draft.add(op, &operands, vec![])?;
     one(View::whole(node, 4))
+}
+
+/// Volumes at places of a column, a row and a slice each: `[N, C, D, H, W], [N, D', H', W', 3] → [N, C, D', H', W']`.
+///
+/// The rows of all slices stand under one another as one image. Of that, places read whole rows, so that single precision
+/// loses nothing of where they are between two; they are mixed by row and by slice afterwards. Zeros around the volume are
+/// a row and a slice more on each side.
+fn volumes(draft: &mut Draft, x: &View, grid: &View, op: &GridSample) -> Results {
+    let is_bordered = op.beyond == Beyond::Border;
+    if op.mode == Sampling::Bicubic || !(is_bordered || op.beyond == Beyond::Zeros) {
+        return Err("volumes by cubic sampling or mirrored at their borders".into());
+    }
+    let (sizes, places) = (draft.dims(x), draft.dims(grid));
+    let (&[n, c, d, h, w], &[m, deep, high, wide, 3]) = (sizes.as_slice(), places.as_slice()) else {
+        return Err(format!("places of sizes {places:?} for volumes of {sizes:?}"));
+    };
+    let node = draft.in_order(x)?;
+    let (image, border) = match is_bordered {
+        true => (draft.reshape(node, &[n, c, d * h, w])?, 0),
+        false => {
+            let zeros = |draft: &mut Draft, node| {
+                let pads = [1, 0, 1, 0];
+                draft.add(Pad { pads, mode: PadMode::Constant, value: 0.0 }, &[node], vec![])
+            };
+            let node = draft.reshape(node, &[n, c * d, h, w])?;
+            let node = zeros(draft, node)?;
+            let node = draft.reshape(node, &[n, c, d, (h + 2) * w])?;
+            let node = zeros(draft, node)?;
+            (draft.reshape(node, &[n, c, (d + 2) * (h + 2), w])?, 1)
+        }
+    };
+    let grid = draft.in_order(grid)?;
+    let grid = View::whole(draft.reshape(grid, &[m, deep * high, wide, 3])?, 4);
+    let corners = op.coordinates == GridCoordinates::AlignCorners;
+    // A coordinate in pixels, counted from the border on; -1 and 1 are the ends of the axis.
+    let pixels = |draft: &mut Draft, index: usize, size: usize| -> Result<View, String> {
+        let own = cut(draft, &grid, 3, index, 1, 1)?;
+        let half = if corners { (size - 1) as f32 / 2.0 } else { size as f32 / 2.0 };
+        activate(draft, &own, Activation::Scale { mul: half, add: (size - 1) as f32 / 2.0 })
+    };
+    let within = |draft: &mut Draft, index: usize, size: usize| -> Result<View, String> {
+        let mut own = pixels(draft, index, size)?;
+        // Before the border is counted, which would make an even place of an odd one.
+        if op.mode == Sampling::Nearest {
+            own = activate(draft, &own, Activation::Round)?;
+        }
+        let moved = activate(draft, &own, Activation::Scale { mul: 1.0, add: border as f32 })?;
+        activate(draft, &moved, Activation::Clip { min: 0.0, max: (size - 1 + 2 * border) as f32 })
+    };
+    let (column, row, slice) = (pixels(draft, 0, w)?, within(draft, 1, h)?, within(draft, 2, d)?);
+    let (last_row, last_slice) = (h - 1 + 2 * border, d - 1 + 2 * border);
+    let read = |draft: &mut Draft, slice: &View, row: &View| -> Result<View, String> {
+        let first = activate(draft, slice, Activation::Scale { mul: (last_row + 1) as f32, add: 0.0 })?;
+        let place = join(draft, BinaryKind::Add, &first, row)?;
+        let places = super::shape::join(draft, &[place, column.clone()], 3)?;
+        let operands = [image, draft.in_order(&places)?];
+        let op = GridSample { coordinates: GridCoordinates::Pixels, ..op.clone() };
+        Ok(View::whole(draft.add(op, &operands, vec![])?, 4))
+    };
+    let result = if op.mode == Sampling::Nearest {
+        read(draft, &slice, &row)?
+    } else {
+        // The place below, the one above, and the share of the latter.
+        let between = |draft: &mut Draft, place: &View, last: usize| -> Result<[View; 3], String> {
+            let below = activate(draft, place, Activation::Floor)?;
+            let above = activate(draft, &below, Activation::Scale { mul: 1.0, add: 1.0 })?;
+            let above = activate(draft, &above, Activation::Clip { min: 0.0, max: last as f32 })?;
+            let share = join(draft, BinaryKind::Sub, place, &below)?;
+            Ok([below, above, share.transposed(&[0, 3, 1, 2])])
+        };
+        let mixed = |draft: &mut Draft, below: &View, above: &View, share: &View| -> Result<View, String> {
+            let more = join(draft, BinaryKind::Sub, above, below)?;
+            let part = join(draft, BinaryKind::Mul, &more, share)?;
+            join(draft, BinaryKind::Add, below, &part)
+        };
+        let [low, high, of_row] = between(draft, &row, last_row)?;
+        let [near, far, of_slice] = between(draft, &slice, last_slice)?;
+        let mut slices = vec![];
+        for slice in [&near, &far] {
+            let (below, above) = (read(draft, slice, &low)?, read(draft, slice, &high)?);
+            slices.push(mixed(draft, &below, &above, &of_row)?);
+        }
+        mixed(draft, &slices[0], &slices[1], &of_slice)?
+    };
+    let node = draft.in_order(&result)?;
+    let dims = [draft.node_dims(node)[0], c, deep, high, wide];
+    one(View::whole(draft.reshape(node, &dims)?, 5))
 }
 
 /// Places of an image's pixels by an affine map: a product with the places as they are.
