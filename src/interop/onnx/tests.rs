@@ -885,12 +885,23 @@ fn sequences_of_values() {
         joined(vec![node("SplitToSequence x parts -> s", vec![]), node("SequenceAt s first -> y", vec![])]),
         joined(vec![node("SequenceEmpty -> s", vec![]), node("ConcatFromSequence s -> y", vec![int("axis", 0)])]),
         joined(vec![split("two"), node("Identity s -> y", vec![])]),
+        joined(vec![split("two"), node("SequenceConstruct s s -> t", vec![]), node("SequenceAt t first -> y", vec![])]),
     ];
     let messages = wrong.map(|mut model| {
         model.graph.as_mut().unwrap().initializer.push(number_of("five", 5));
         message(&model)
     });
     insta::assert_snapshot!(messages.join("\n"));
+}
+
+/// Each node that lengthens a sequence copies it: thousands of them take memory by their square.
+#[test]
+fn sequences_do_not_grow_without_bound() {
+    let mut nodes = vec![node("SequenceEmpty -> s0", vec![])];
+    nodes.extend((0..6000).map(|i| node(&format!("SequenceInsert s{i} x -> s{}", i + 1), vec![])));
+    nodes.push(node("ConcatFromSequence s6000 -> y", vec![int("axis", 0)]));
+    let message = message(&model(&[1, 2], nodes, vec![], "y"));
+    assert!(message.contains("computing constants would take more than"), "{message}");
 }
 
 fn number_of(name: &str, value: i64) -> proto::Tensor {

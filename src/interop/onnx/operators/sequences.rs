@@ -6,7 +6,20 @@ use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value, axis};
 use crate::interop::onnx::draft::Draft;
 
-fn list(values: Vec<Value>) -> Results {
+/// A value of a sequence takes as much memory as so many numbers, beside its own.
+const NUMBERS: usize = 64;
+
+/// A sequence is copied by each node that changes it: what that takes is counted as that of constants is.
+fn list(draft: &mut Draft, values: Vec<Value>) -> Results {
+    let mut elements = values.len().saturating_mul(NUMBERS);
+    for value in &values {
+        match value {
+            Value::Known(array) => elements = elements.saturating_add(array.dims.iter().product()),
+            Value::List(_) => return Err("a sequence of sequences".into()),
+            Value::Data(_) | Value::OnGrid(..) | Value::Missing => {}
+        }
+    }
+    draft.reserve(elements)?;
     Ok(vec![Value::List(values)])
 }
 
@@ -27,30 +40,30 @@ fn place(call: &Call, index: usize, count: usize) -> Result<Option<usize>, Strin
     }
 }
 
-pub(crate) fn empty(_: &mut Draft, call: &Call) -> Results {
+pub(crate) fn empty(draft: &mut Draft, call: &Call) -> Results {
     // Which type its values would have says nothing of those that come.
     call.attribute("dtype");
-    list(vec![])
+    list(draft, vec![])
 }
 
-pub(crate) fn construct(_: &mut Draft, call: &Call) -> Results {
-    list(call.inputs.iter().flatten().cloned().collect())
+pub(crate) fn construct(draft: &mut Draft, call: &Call) -> Results {
+    list(draft, call.inputs.iter().flatten().cloned().collect())
 }
 
-pub(crate) fn insert(_: &mut Draft, call: &Call) -> Results {
+pub(crate) fn insert(draft: &mut Draft, call: &Call) -> Results {
     let mut all = values(call, 0)?.to_vec();
     let value = call.input(1).ok_or("input 1 is missing")?.clone();
     // Behind the last one there is a place, too.
     let at = place(call, 2, all.len() + 1)?.unwrap_or(all.len());
     all.insert(at, value);
-    list(all)
+    list(draft, all)
 }
 
-pub(crate) fn erase(_: &mut Draft, call: &Call) -> Results {
+pub(crate) fn erase(draft: &mut Draft, call: &Call) -> Results {
     let mut all = values(call, 0)?.to_vec();
     let last = all.len().checked_sub(1).ok_or("its sequence is empty")?;
     all.remove(place(call, 1, all.len())?.unwrap_or(last));
-    list(all)
+    list(draft, all)
 }
 
 pub(crate) fn at(_: &mut Draft, call: &Call) -> Results {
@@ -92,7 +105,7 @@ pub(crate) fn split(draft: &mut Draft, call: &Call) -> Results {
         all.push(Value::Data(if keeps || given.is_some() { own } else { own.without(&[along]) }));
         start += part;
     }
-    list(all)
+    list(draft, all)
 }
 
 /// The values one after the other along an axis of theirs, or side by side along a new one.
