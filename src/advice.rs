@@ -8,7 +8,6 @@
 //! backquotes. `cli::advice` asks whether the flags of all messages exist.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 /// Whose words a message is to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,8 +118,8 @@ enum Word {
     Switch(&'static str),
     /// Something else that takes what the flag takes.
     Other(&'static str),
-    /// Nothing: the command has it, and what it writes can be opened.
-    Nothing,
+    /// This command has it, and what it writes can be opened.
+    Command(&'static str),
 }
 
 /// Flags that messages of the library name, as Python and C have them.
@@ -129,28 +128,28 @@ const WORDS: [(&str, Word, Word); 25] = {
     [
         ("batch", Number("batch"), Number("batch")),
         ("cache", Text("cache"), Text("cache")),
-        ("calibrate", Other("calibrate"), Nothing),
+        ("calibrate", Other("calibrate"), Command("quantize")),
         ("copy-weights", Switch("copy_weights"), Switch("run.copy_weights")),
-        ("data", Other("data"), Nothing),
-        ("epochs", Number("epochs"), Nothing),
+        ("data", Other("data"), Command("train")),
+        ("epochs", Number("epochs"), Command("train")),
         ("fix", Pairs("fix"), Pairs("fixed")),
-        ("folder", Text("folder"), Nothing),
-        ("force", Switch("force"), Nothing),
-        ("hold-out", Number("hold_out"), Nothing),
-        ("image", Other("model.classify"), Nothing),
-        ("input", Other("numpy.load"), Nothing),
+        ("folder", Text("folder"), Command("train")),
+        ("force", Switch("force"), Command("train")),
+        ("hold-out", Number("hold_out"), Command("train")),
+        ("image", Other("model.classify"), Other("netc_model_preprocess")),
+        ("input", Other("numpy.load"), Other("netc_model_run")),
         ("max-memory", Number("memory"), Number("run.memory")),
         ("model", Text("model"), Text("model")),
-        ("output", Text("output"), Nothing),
-        ("overwrite", Switch("overwrite"), Nothing),
-        ("precision", Text("precision"), Nothing),
-        ("rename", Texts("rename"), Nothing),
-        ("resume", Switch("resume"), Nothing),
-        ("seed", Number("seed"), Nothing),
-        ("set", Pairs("set"), Nothing),
+        ("output", Text("output"), Command("compile")),
+        ("overwrite", Switch("overwrite"), Command("train")),
+        ("precision", Text("precision"), Command("compile")),
+        ("rename", Texts("rename"), Command("compile")),
+        ("resume", Switch("resume"), Command("train")),
+        ("seed", Number("seed"), Command("compile")),
+        ("set", Pairs("set"), Command("compile")),
         ("shape", Pairs("shapes"), Pairs("shapes")),
         ("strict", Switch("strict"), Switch("strict")),
-        ("target-features", Text("target"), Nothing),
+        ("target-features", Text("target"), Command("compile")),
         ("weights", Text("weights"), Text("weights")),
     ]
 };
@@ -176,10 +175,9 @@ pub fn worded(text: &str, interface: Interface) -> Cow<'_, str> {
         }
         let (_, python, c) = WORDS.iter().find(|(name, ..)| *name == flag.name)?;
         let said = match interface {
-            Interface::Python => argument(*python, flag.value),
-            _ => member(*c, flag.value),
+            Interface::Python => in_words(*python, flag, argument),
+            _ => in_words(*c, flag, member),
         };
-        let said = said.unwrap_or_else(|| format!("netc compile {}", flag.whole));
         Some(if flag.is_quoted { said } else { format!("`{said}`") })
     };
     let said = replaced(&text, word);
@@ -187,9 +185,18 @@ pub fn worded(text: &str, interface: Interface) -> Cow<'_, str> {
     if interface == Interface::Python { said.replace("}` `shapes={", ", ").into() } else { said.into() }
 }
 
+/// What an interface has for a flag, of which `own` says what it sets.
+fn in_words(word: Word, flag: &Flag, own: impl Fn(Word, Option<&str>) -> String) -> String {
+    match word {
+        Word::Command(command) => format!("netc {command} {}", flag.whole),
+        Word::Other(name) => name.into(),
+        word => own(word, flag.value),
+    }
+}
+
 /// An argument of Python.
-fn argument(word: Word, value: Option<&str>) -> Option<String> {
-    Some(match (word, value) {
+fn argument(word: Word, value: Option<&str>) -> String {
+    match (word, value) {
         (Word::Pairs(name), Some(value)) => match value.split_once('=') {
             Some((key, value)) => format!("{name}={{{key:?}: {}}}", literal(value)),
             None => format!("{name}={value}"),
@@ -202,9 +209,8 @@ fn argument(word: Word, value: Option<&str>) -> Option<String> {
         (Word::Number(name), Some(value)) => format!("{name}={value}"),
         (Word::Switch(name), _) => format!("{name}=True"),
         (Word::Pairs(name) | Word::Texts(name) | Word::Text(name) | Word::Number(name), None) => name.into(),
-        (Word::Other(name), _) => name.into(),
-        (Word::Nothing, _) => return None,
-    })
+        (Word::Other(name) | Word::Command(name), _) => name.into(),
+    }
 }
 
 /// A value of the command line as Python writes it: a list where there are several.
@@ -225,20 +231,20 @@ fn one(item: &str) -> String {
 }
 
 /// A member of C's options.
-fn member(word: Word, value: Option<&str>) -> Option<String> {
-    Some(match (word, value) {
+fn member(word: Word, value: Option<&str>) -> String {
+    match (word, value) {
         (Word::Pairs(name), Some(value)) => {
             let (key, value) = value.split_once('=').unwrap_or((value, ""));
-            let mut said = format!("options.{name} = {{{key:?}, {{");
-            let _ = write!(said, "{}}}}}", value.split(',').collect::<Vec<_>>().join(", "));
-            said
+            format!("options.{name} = {{{key:?}, {{{}}}}}", value.split(',').collect::<Vec<_>>().join(", "))
         }
         (Word::Text(name), Some(value)) => format!("options.{name} = {value:?}"),
         (Word::Number(name), Some(value)) => format!("options.{name} = {value}"),
         (Word::Switch(name), _) => format!("options.{name} = 1"),
-        (Word::Pairs(name) | Word::Text(name) | Word::Number(name), None) => format!("options.{name}"),
-        (Word::Texts(_) | Word::Other(_) | Word::Nothing, _) => return None,
-    })
+        (Word::Pairs(name) | Word::Texts(name) | Word::Text(name) | Word::Number(name), None) => {
+            format!("options.{name}")
+        }
+        (Word::Texts(name) | Word::Other(name) | Word::Command(name), _) => name.into(),
+    }
 }
 
 #[cfg(test)]
@@ -248,6 +254,11 @@ mod tests {
     #[test]
     fn flags_are_arguments_in_python_and_members_in_c() {
         let cases = [
+            (
+                "--image x.png, --input x.npy, --epochs 3",
+                "`model.classify` x.png, `numpy.load` x.npy, `epochs` 3",
+                "`netc_model_preprocess` x.png, `netc_model_run` x.npy, `netc train --epochs` 3",
+            ),
             (
                 "give its whole shape, such as --shape x=1,3,224,224, or --shape width=224",
                 "give its whole shape, such as `shapes={\"x\": [1, 3, 224, 224]}`, or `shapes={\"width\": 224}`",

@@ -86,9 +86,10 @@ typedef struct netc_rows {
 
 // A picture in memory, which the caller owns.
 typedef struct netc_picture {
-  // Levels from 0 to 255, row by row: red, green and blue of a pixel side by side, or its gray alone.
+  // Levels from 0 to 255, row by row: of each pixel red, green and blue in this order (OpenCV has them the other way round), or its
+  // gray alone; no alpha.
   const uint8_t *levels;
-  // Rows.
+  // Rows, at most 32768, as columns.
   size_t height;
   // Pixels in a row.
   size_t width;
@@ -226,41 +227,42 @@ enum netc_status netc_model_open_bytes(const void *bytes,
                                        const struct netc_options *options,
                                        struct netc_model **out);
 
-// Frees a model; null is nothing. No run of it may go on, and nothing that was borrowed from it is used any more. Freeing it
-// again does nothing but to leave a text for `netc_last_error`. Thread-safe.
+// Frees a model; null is nothing. No run of it may go on, and nothing that was borrowed from it is used any more. A second
+// call for a freed model changes nothing and leaves a text for `netc_last_error`, unless a new model has come to lie at the same
+// address: that one is freed then. Thread-safe.
 //
 // # Safety
 // No other thread uses the model.
 void netc_model_free(struct netc_model *model);
 
-// The network's name, borrowed from the model; null of what is no model. Thread-safe.
+// The network's name, borrowed from the model; null if `model` is no model. Thread-safe.
 //
 // # Safety
 // No other thread frees the model meanwhile.
 const char *netc_model_name(const struct netc_model *model);
 
 // How many warnings there are of a model that was compiled here: what in the network or its weights is likely not meant, such as
-// a parameter that nothing uses. 0 of a model that was opened or came from the cache, and of what is no model. Thread-safe.
+// a parameter that nothing uses. 0 of a model that was opened or came from the cache, and if `model` is no model. Thread-safe.
 //
 // # Safety
 // No other thread frees the model meanwhile.
 size_t netc_model_warning_count(const struct netc_model *model);
 
 // A warning: several lines that begin with its kind and show the lines of the text that it is about. It is borrowed from the
-// model; null where there is no such warning, and of what is no model. Thread-safe.
+// model; null where there is no such warning, and if `model` is no model. Thread-safe.
 //
 // # Safety
 // No other thread frees the model meanwhile.
 const char *netc_model_warning(const struct netc_model *model,
                                size_t index);
 
-// How many inputs the model has; 0 of what is no model. Thread-safe.
+// How many inputs the model has; 0 if `model` is no model. Thread-safe.
 //
 // # Safety
 // No other thread frees the model meanwhile.
 size_t netc_model_input_count(const struct netc_model *model);
 
-// How many outputs the model has; 0 of what is no model. Thread-safe.
+// How many outputs the model has; 0 if `model` is no model. Thread-safe.
 //
 // # Safety
 // No other thread frees the model meanwhile.
@@ -278,7 +280,7 @@ enum netc_status netc_model_input(const struct netc_model *model, size_t index, 
 // As for `netc_model_input`.
 enum netc_status netc_model_output(const struct netc_model *model, size_t index, struct netc_port *out);
 
-// How many sizes the model is compiled for (`netc compile --shapes`); 0 of what is no model. Sizes that differ in the number of
+// How many sizes the model is compiled for (`netc compile --shapes`); 0 if `model` is no model. Sizes that differ in the number of
 // images alone are one. `netc_model_input` and `netc_model_output` tell of the first. Thread-safe.
 //
 // # Safety
@@ -318,7 +320,7 @@ enum netc_status netc_model_input_index(const struct netc_model *model,
 // As for `netc_model_input_index`.
 enum netc_status netc_model_output_index(const struct netc_model *model, const char *name, size_t *out);
 
-// How many names of classes the model has; 0 where they are not known, and of what is no model. Thread-safe.
+// How many names of classes the model has; 0 where they are not known, and if `model` is no model. Thread-safe.
 //
 // # Safety
 // No other thread frees the model meanwhile.
@@ -337,7 +339,7 @@ const char *netc_model_label(const struct netc_model *model, size_t index);
 // No other thread frees the model meanwhile.
 size_t netc_model_batch(const struct netc_model *model);
 
-// Threads that a run has, the caller's among them; 0 of what is no model. Thread-safe.
+// Threads that a run has, the caller's among them; 0 if `model` is no model. Thread-safe.
 //
 // # Safety
 // No other thread frees the model meanwhile.
@@ -380,8 +382,8 @@ enum netc_status netc_model_output_rows(const struct netc_model *model,
                                         struct netc_rows *out);
 
 // Makes an input of a picture, by the steps that the network's text states (`preprocess`), else resized to the input's size, with
-// numbers from 0 to 1, or levels as they are where the input has whole numbers. The picture is upright; nothing is asked of how
-// it was taken.
+// numbers from 0 to 1, or levels as they are where the input has whole numbers. Orientation in EXIF is not read: turn the picture
+// first.
 //
 // `out` is a tensor for one image, of the input's element and of one of the sizes that the model is compiled for; of a batch, its
 // data lead to where one image lies. Thread-safe.
@@ -421,7 +423,7 @@ enum netc_status netc_model_compile_bytes(const void *bytes,
                                           const struct netc_compile_options *options,
                                           struct netc_model **out);
 
-// Compiles the network of a model for inputs of other shapes, as the model was compiled else: of a model that was compiled
+// Compiles the network of a model for inputs of other shapes, with its other settings: of a model that was compiled
 // here, and of one that was opened, whose texts are in it and whose weights still are where they were. The first
 // size of an input whose images are free is the model's batch, whatever is given. The new model is a model of its own; it has
 // the cache's options of the old one. Thread-safe.

@@ -262,7 +262,7 @@ pub unsafe extern "C" fn netc_model_compile_bytes(
     unsafe { give(out, make) }
 }
 
-/// Compiles the network of a model for inputs of other shapes, as the model was compiled else: of a model that was compiled
+/// Compiles the network of a model for inputs of other shapes, with its other settings: of a model that was compiled
 /// here, and of one that was opened, whose texts are in it and whose weights still are where they were. The first
 /// size of an input whose images are free is the model's batch, whatever is given. The new model is a model of its own; it has
 /// the cache's options of the old one. Thread-safe.

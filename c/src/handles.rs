@@ -1,7 +1,8 @@
 //! Which models there are: what C gives as a model is compared with those that were handed out before it is followed.
 //!
 //! Tables of addresses, each with twice as many places as the one before, made when the places that an address may have are
-//! taken in all others. Nothing locks, so that a copy of the process (fork) never finds a lock held; a run costs some loads.
+//! taken in all others. Nothing locks but the making of a table, which is rare: a copy of the process (fork) made just then could hand
+//! out no more models. A run costs some loads.
 //! Addresses are kept inverted: to whoever looks for leaks, a table leads to no model.
 
 use std::sync::OnceLock;
@@ -42,10 +43,11 @@ pub(crate) fn remove(model: *const netc_model) -> bool {
     places.any(|place| place.compare_exchange(!model.addr(), FREE, Ordering::AcqRel, Ordering::Relaxed).is_ok())
 }
 
-/// All places that a model may have.
+/// All places that a model may have; none for the address that a free place would stand for, which is nobody's.
 fn known(model: *const netc_model) -> impl Iterator<Item = &'static AtomicUsize> {
+    let may_be = !model.addr() != FREE;
     let later = LATER_TABLES.iter().map_while(OnceLock::get).map(|table| &**table);
-    [&FIRST_TABLE[..]].into_iter().chain(later).flat_map(move |table| places(table, model))
+    [&FIRST_TABLE[..]].into_iter().chain(later).filter(move |_| may_be).flat_map(move |table| places(table, model))
 }
 
 /// The places of a table that a model may have.

@@ -322,8 +322,9 @@ pub unsafe extern "C" fn netc_model_open_bytes(
     unsafe { give(out, make) }
 }
 
-/// Frees a model; null is nothing. No run of it may go on, and nothing that was borrowed from it is used any more. Freeing it
-/// again does nothing but to leave a text for `netc_last_error`. Thread-safe.
+/// Frees a model; null is nothing. No run of it may go on, and nothing that was borrowed from it is used any more. A second
+/// call for a freed model changes nothing and leaves a text for `netc_last_error`, unless a new model has come to lie at the same
+/// address: that one is freed then. Thread-safe.
 ///
 /// # Safety
 /// No other thread uses the model.
@@ -341,7 +342,7 @@ pub unsafe extern "C" fn netc_model_free(model: *mut netc_model) {
     }
 }
 
-/// The network's name, borrowed from the model; null of what is no model. Thread-safe.
+/// The network's name, borrowed from the model; null if `model` is no model. Thread-safe.
 ///
 /// # Safety
 /// No other thread frees the model meanwhile.
@@ -352,7 +353,7 @@ pub unsafe extern "C" fn netc_model_name(model: *const netc_model) -> *const c_c
 }
 
 /// How many warnings there are of a model that was compiled here: what in the network or its weights is likely not meant, such as
-/// a parameter that nothing uses. 0 of a model that was opened or came from the cache, and of what is no model. Thread-safe.
+/// a parameter that nothing uses. 0 of a model that was opened or came from the cache, and if `model` is no model. Thread-safe.
 ///
 /// # Safety
 /// No other thread frees the model meanwhile.
@@ -363,7 +364,7 @@ pub unsafe extern "C" fn netc_model_warning_count(model: *const netc_model) -> u
 }
 
 /// A warning: several lines that begin with its kind and show the lines of the text that it is about. It is borrowed from the
-/// model; null where there is no such warning, and of what is no model. Thread-safe.
+/// model; null where there is no such warning, and if `model` is no model. Thread-safe.
 ///
 /// # Safety
 /// No other thread frees the model meanwhile.
@@ -374,7 +375,7 @@ pub unsafe extern "C" fn netc_model_warning(model: *const netc_model, index: usi
     model.ok().and_then(|model| model.warnings.get(index)).map_or(ptr::null(), |warning| warning.as_ptr())
 }
 
-/// How many inputs the model has; 0 of what is no model. Thread-safe.
+/// How many inputs the model has; 0 if `model` is no model. Thread-safe.
 ///
 /// # Safety
 /// No other thread frees the model meanwhile.
@@ -384,7 +385,7 @@ pub unsafe extern "C" fn netc_model_input_count(model: *const netc_model) -> usi
     unsafe { netc_model::borrow(model) }.map_or(0, |model| model.inputs.len())
 }
 
-/// How many outputs the model has; 0 of what is no model. Thread-safe.
+/// How many outputs the model has; 0 if `model` is no model. Thread-safe.
 ///
 /// # Safety
 /// No other thread frees the model meanwhile.
@@ -414,7 +415,7 @@ pub unsafe extern "C" fn netc_model_output(model: *const netc_model, index: usiz
     unsafe { tell(model, 0, &OUTPUT, index, out) }
 }
 
-/// How many sizes the model is compiled for (`netc compile --shapes`); 0 of what is no model. Sizes that differ in the number of
+/// How many sizes the model is compiled for (`netc compile --shapes`); 0 if `model` is no model. Sizes that differ in the number of
 /// images alone are one. `netc_model_input` and `netc_model_output` tell of the first. Thread-safe.
 ///
 /// # Safety
@@ -541,7 +542,7 @@ unsafe fn tell(model: *const netc_model, size: usize, side: &Side, index: usize,
     })
 }
 
-/// How many names of classes the model has; 0 where they are not known, and of what is no model. Thread-safe.
+/// How many names of classes the model has; 0 where they are not known, and if `model` is no model. Thread-safe.
 ///
 /// # Safety
 /// No other thread frees the model meanwhile.
@@ -573,7 +574,7 @@ pub unsafe extern "C" fn netc_model_batch(model: *const netc_model) -> usize {
     unsafe { netc_model::borrow(model) }.ok().and_then(|model| model.model.batched()).unwrap_or(0)
 }
 
-/// Threads that a run has, the caller's among them; 0 of what is no model. Thread-safe.
+/// Threads that a run has, the caller's among them; 0 if `model` is no model. Thread-safe.
 ///
 /// # Safety
 /// No other thread frees the model meanwhile.

@@ -10,9 +10,10 @@ use crate::model::{elements, netc_model, netc_tensor, shape};
 #[allow(non_camel_case_types, reason = "C's names")]
 #[derive(Clone, Copy, Debug)]
 pub struct netc_picture {
-    /// Levels from 0 to 255, row by row: red, green and blue of a pixel side by side, or its gray alone.
+    /// Levels from 0 to 255, row by row: of each pixel red, green and blue in this order (OpenCV has them the other way round), or its
+    /// gray alone; no alpha.
     pub levels: *const u8,
-    /// Rows.
+    /// Rows, at most 32768, as columns.
     pub height: usize,
     /// Pixels in a row.
     pub width: usize,
@@ -56,8 +57,8 @@ impl netc_picture {
 }
 
 /// Makes an input of a picture, by the steps that the network's text states (`preprocess`), else resized to the input's size, with
-/// numbers from 0 to 1, or levels as they are where the input has whole numbers. The picture is upright; nothing is asked of how
-/// it was taken.
+/// numbers from 0 to 1, or levels as they are where the input has whole numbers. Orientation in EXIF is not read: turn the picture
+/// first.
 ///
 /// `out` is a tensor for one image, of the input's element and of one of the sizes that the model is compiled for; of a batch, its
 /// data lead to where one image lies. Thread-safe.
@@ -81,7 +82,7 @@ pub unsafe extern "C" fn netc_model_preprocess(
         let first = model.inputs().get(index).ok_or_else(none)?;
         let asked = shape(out).and_then(|sizes| sizes.get(1..));
         let mut of_sizes = model.sizes().map(|size| &size.inputs()[index]);
-        let port = of_sizes.find(|port| asked == Some(&port.shape()[1..])).unwrap_or(first);
+        let port = of_sizes.find(|port| asked.is_some() && asked == port.shape().get(1..)).unwrap_or(first);
         let (Some(usual), &[_, channels, height, width]) = (port.usual_preprocess(), port.shape()) else {
             return Err(Failure::invalid(format!("{}: the input is no picture but {:?}", port.name(), port.shape())));
         };

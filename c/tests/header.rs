@@ -132,7 +132,7 @@ fn a_picture_is_read_and_classified_in_cpp() {
     let example = folder().parent().unwrap().join("examples/classify_ppm");
     let cpp = program(made.path(), "c++", &["-std=c++17"], &example.join("classify_ppm.cpp"));
     let picture = example.join("seven.pgm");
-    let said = run(&cpp, &["models/digits/digits.net", picture.to_str().unwrap(), "0.1307", "0.3081"]);
+    let said = run(&cpp, &["models/digits/digits.net", picture.to_str().unwrap()]);
     let (share, label) = said.lines().next().unwrap().split_once('%').unwrap();
     assert!(label.trim() == "seven" && share.trim().parse::<f64>().unwrap() > 90.0, "{said}");
     let cut = made.path().join("cut.pgm");

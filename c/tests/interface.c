@@ -478,7 +478,8 @@ static void freed(const char *path) {
         EXPECT(netc_model_run(models[i], &in, 1, &out, 1) == (i % 2 ? NETC_OK : NETC_INVALID_ARGUMENT));
     }
     int number = 7;
-    netc_model *const none[] = {models[0], (netc_model *)(void *)&number, (netc_model *)(size_t)48};
+    netc_model *const none[] = {models[0], (netc_model *)(void *)&number, (netc_model *)(size_t)48,
+                                (netc_model *)(size_t)-1};
     for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
         netc_model *const m = none[i], *other = m;
         netc_port port;

@@ -1,16 +1,14 @@
 // Classifies pictures in binary PPM or PGM with nothing but libnetc and the standard library of C++17.
 //
-//     classify_ppm MODEL PICTURE [MEAN DEVIATION]
+//     classify_ppm MODEL PICTURE
 //
-// MODEL is a text, an ONNX model or, by its name, a compiled model (.netc). The picture is brought to the input's size by
-// averages of areas; its levels become 0..1, less the mean, divided by the deviation, of all channels. Other steps that a
-// network's text states are the program's own matter.
+// MODEL is a text, an ONNX model or, by its name, a compiled model (.netc). libnetc makes the input of the picture's levels, as the
+// network's text says: size, crop, mean and deviation.
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <fstream>
 #include <memory>
 #include <numeric>
@@ -57,47 +55,6 @@ Picture read(const std::string &path) {
     return picture;
 }
 
-// A channel of a pixel, of gray or colour as it is wanted.
-double level(const Picture &picture, std::size_t y, std::size_t x, std::size_t channel, std::size_t channels) {
-    const std::uint8_t *pixel = &picture.levels[(y * picture.width + x) * picture.channels];
-    if (picture.channels == 3 && channels == 1)
-        return 0.299 * pixel[0] + 0.587 * pixel[1] + 0.114 * pixel[2];
-    return pixel[picture.channels == 1 ? 0 : channel];
-}
-
-// The share of each source pixel in a row of target pixels.
-std::vector<std::vector<std::pair<std::size_t, double>>> shares(std::size_t from, std::size_t to) {
-    std::vector<std::vector<std::pair<std::size_t, double>>> all(to);
-    const double step = double(from) / double(to);
-    for (std::size_t i = 0; i < to; i++) {
-        const double begin = double(i) * step, end = begin + step;
-        for (std::size_t k = std::size_t(begin); k < from && double(k) < end; k++) {
-            const double share = std::min(end, double(k) + 1) - std::max(begin, double(k));
-            if (share > 0)
-                all[i].emplace_back(k, share / step);
-        }
-    }
-    return all;
-}
-
-// The picture as `[channels][height][width]`.
-std::vector<float> prepare(const Picture &picture, const std::size_t *shape, double mean, double deviation) {
-    const std::size_t channels = shape[1], height = shape[2], width = shape[3];
-    const auto rows = shares(picture.height, height), columns = shares(picture.width, width);
-    std::vector<float> values;
-    values.reserve(channels * height * width);
-    for (std::size_t channel = 0; channel < channels; channel++)
-        for (const auto &row : rows)
-            for (const auto &column : columns) {
-                double sum = 0;
-                for (const auto &[y, down] : row)
-                    for (const auto &[x, across] : column)
-                        sum += down * across * level(picture, y, x, channel, channels);
-                values.push_back(float((sum / 255 - mean) / deviation));
-            }
-    return values;
-}
-
 struct Free {
     void operator()(netc_model *model) const { netc_model_free(model); }
 };
@@ -116,7 +73,7 @@ Model open(const std::string &path) {
     return Model(model);
 }
 
-int classify(const std::string &network, const std::string &path, double mean, double deviation) {
+int classify(const std::string &network, const std::string &path) {
     const Model model = open(network);
     netc_port input, output;
     check(netc_model_input(model.get(), 0, &input));
@@ -124,8 +81,11 @@ int classify(const std::string &network, const std::string &path, double mean, d
     if (input.rank != 4 || (input.shape[1] != 1 && input.shape[1] != 3) || output.rank != 2)
         throw std::runtime_error(network + ": takes no pictures, or gives no scores");
     const std::size_t shape[] = {1, input.shape[1], input.shape[2], input.shape[3]}, scores[] = {1, output.shape[1]};
-    std::vector<float> image = prepare(read(path), shape, mean, deviation), logits(output.shape[1]);
+    std::vector<float> image(shape[1] * shape[2] * shape[3]), logits(output.shape[1]);
     const netc_tensor in{image.data(), shape, 4, NETC_F32}, out{logits.data(), scores, 2, NETC_F32};
+    const Picture picture = read(path);
+    const netc_picture levels{picture.levels.data(), picture.height, picture.width, picture.channels, 0};
+    check(netc_model_preprocess(model.get(), 0, &levels, &in));
     check(netc_model_run(model.get(), &in, 1, &out, 1));
 
     std::vector<std::size_t> order(logits.size());
@@ -146,13 +106,12 @@ int classify(const std::string &network, const std::string &path, double mean, d
 } // namespace
 
 int main(int argc, char **argv) {
-    if (argc != 3 && argc != 5) {
-        std::fprintf(stderr, "usage: %s MODEL PICTURE [MEAN DEVIATION]\n", argv[0]);
+    if (argc != 3) {
+        std::fprintf(stderr, "usage: %s MODEL PICTURE\n", argv[0]);
         return 2;
     }
     try {
-        const double mean = argc == 5 ? std::atof(argv[3]) : 0, deviation = argc == 5 ? std::atof(argv[4]) : 1;
-        return classify(argv[1], argv[2], mean, deviation != 0 ? deviation : 1);
+        return classify(argv[1], argv[2]);
     } catch (const std::exception &error) {
         std::fprintf(stderr, "%s\n", error.what());
         return 1;

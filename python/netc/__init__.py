@@ -151,6 +151,10 @@ def compile(
     source = getattr(source, "model_proto", source)
     if not isinstance(source, (str, bytes, os.PathLike)) and hasattr(source, "SerializeToString"):
         source = source.SerializeToString()
+    file = getattr(source, "name", None)
+    if name is None and hasattr(source, "read") and isinstance(file, str):
+        # What the text names lies beside it.
+        name = file
     if isinstance(weights, Mapping) and cache is not None:
         raise ValueError("weights that are arrays are not kept in a cache; give a file of them")
     folders: list[tempfile.TemporaryDirectory[str]] = []
@@ -227,7 +231,8 @@ def from_torch(
     """Compiles a PyTorch module, by way of `torch.onnx.export`, which needs the package `onnxscript`.
 
     Args:
-        module: In evaluation mode; its weights become part of the model.
+        module: In evaluation mode, with less than 2 GB of weights, which become part of the model. Of a larger one, compile the file
+            that `torch.onnx.export` writes.
         example: Its arguments, of the sizes that the model will take. The first size may be another in a run.
         batch: Images that are computed at once.
         threads: Threads of a run; 0 is one for each CPU.

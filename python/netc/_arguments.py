@@ -70,6 +70,9 @@ def write_arrays(path: pathlib.Path, name: str, arrays: Arrays) -> None:
             if not isinstance(key, str):
                 raise TypeError(f"{name} are arrays by name, and {_short(key)} is no string")
             array = np.asarray(_as_numpy(given))
+            if array.dtype.kind == "V" and array.dtype.name.startswith(("bfloat", "float")):
+                # Of ml_dtypes.
+                array = array.astype(np.float32)
             if array.dtype.kind not in "fiub":
                 raise TypeError(f"{name}[{key!r}] is an array of numbers, not of {array.dtype}")
             with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
@@ -81,7 +84,8 @@ def _as_numpy(given: typing.Any) -> typing.Any:
     if not hasattr(given, "detach"):
         return given
     tensor = given.detach()
-    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).cpu().numpy()
+    is_narrow = str(tensor.dtype).startswith(("torch.bfloat", "torch.float8"))
+    return (tensor.float() if is_narrow else tensor).cpu().numpy()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -96,8 +97,11 @@ def _run(arguments: Sequence[str], told: Callable[[_Json], None] | None = None) 
 def _worded(found: _Json) -> _Json:
     """A diagnostic whose advice is in the words of Python."""
     said = dict(found)
-    for name in ("message", "rendered"):
-        said[name] = _netc.worded(found[name])
+    said["message"] = _netc.worded(found["message"])
+    # Lines of the text, ` 12 | …`, and its place, ` --> FILE:1:2`, stay what they are.
+    is_quote = re.compile(r"\s*(\d+ )?\||\s*(-->|:::) ").match
+    lines = found["rendered"].split("\n")
+    said["rendered"] = "\n".join(line if is_quote(line) else _netc.worded(line) for line in lines)
     for name in ("notes", "help"):
         said[name] = [_netc.worded(text) for text in found[name]]
     return said

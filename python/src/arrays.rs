@@ -30,8 +30,13 @@ impl Values<'_> {
     }
 }
 
-/// What an object is as an array: itself, or what `__dlpack__` or `__array__` give.
-pub(crate) fn as_array<'py>(port: &Port, object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>> {
+/// What an object is as an array: itself, or what `__dlpack__` or `__array__` give, or, where `may_copy`, a wider copy of a tensor whose
+/// element NumPy lacks.
+pub(crate) fn as_array<'py>(
+    port: &Port,
+    object: &Bound<'py, PyAny>,
+    may_copy: bool,
+) -> PyResult<Bound<'py, PyUntypedArray>> {
     if let Ok(array) = object.cast::<PyUntypedArray>() {
         return Ok(array.clone());
     }
@@ -39,11 +44,13 @@ pub(crate) fn as_array<'py>(port: &Port, object: &Bound<'py, PyAny>) -> PyResult
     // A class has the attributes of what it makes.
     let is_tensor = !object.is_instance_of::<PyType>() && object.hasattr("__dlpack__")?;
     let array = match is_tensor {
-        true => numpy.call_method1("from_dlpack", (object,)).or_else(|error| match widened(object) {
-            // NumPy has no such element.
-            Some(wider) => numpy.call_method1("from_dlpack", (wider,)),
-            None => Err(error),
-        }),
+        true => {
+            numpy.call_method1("from_dlpack", (object,)).or_else(|error| match widened(object).filter(|_| may_copy) {
+                // NumPy has no such element.
+                Some(wider) => numpy.call_method1("from_dlpack", (wider,)),
+                None => Err(error),
+            })
+        }
         // A list, a number, a picture of PIL.
         false if object.is_instance_of::<PyString>() => {
             return Err(PyTypeError::new_err(format!("{} takes an array, not a string", port.name())));
@@ -222,7 +229,8 @@ pub(crate) fn output<'py>(
     let wrong = |why: String| PyValueError::new_err(format!("out[{:?}] {why}", port.name()));
     let is_array = given.cast::<PyUntypedArray>().is_ok();
     // A tensor of another library is written where it is.
-    let given = if is_array || !given.hasattr("__dlpack__")? { given } else { as_array(port, &given)?.into_any() };
+    let given =
+        if is_array || !given.hasattr("__dlpack__")? { given } else { as_array(port, &given, false)?.into_any() };
     let array = given.cast_into::<PyArrayDyn<f32>>();
     let array =
         array.map_err(|_| PyTypeError::new_err(format!("out[{:?}] must be an array of float32", port.name())))?;

@@ -152,7 +152,7 @@ impl Model {
     ) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let ports = self.model.inputs();
         let given: PyResult<Vec<_>> =
-            ports.iter().zip(&given).map(|(port, object)| arrays::as_array(port, object)).collect();
+            ports.iter().zip(&given).map(|(port, object)| arrays::as_array(port, object, true)).collect();
         let given = given?;
         let whole = self.for_sizes(py, &given)?;
         let model = &size_for(&whole, &given)?;

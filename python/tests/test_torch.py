@@ -26,6 +26,8 @@ def test_tensors_are_read_where_they_are(digits: netc.Model) -> None:
 def test_tensors_of_bfloat16_are_copied(digits: netc.Model) -> None:
     tensor = torch.randn(2, 1, 28, 28).to(torch.bfloat16)
     np.testing.assert_array_equal(digits(tensor), digits(tensor.float()))
+    with pytest.raises(TypeError, match="logits"):
+        digits.run({"image": tensor}, out={"logits": torch.zeros(2, 10, dtype=torch.bfloat16)})
     with pytest.raises(TypeError, match="image takes"):
         digits(torch.zeros(1, 1, 28, 28, device="meta"))
     with pytest.raises(TypeError, match="image takes"):

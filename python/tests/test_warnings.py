@@ -70,6 +70,7 @@ def test_random_weights_and_those_that_are_missing_are_told(tmp_path: pathlib.Pa
 def test_what_renames_nothing_is_told() -> None:
     found = told(lambda: netc.compile(DIGITS / "digits.net", rename={"^module\\.": ""}))
     assert [str(one.message).split(":")[0] for one in found] == ["note[idle-rename]"]
+    assert "--" not in str(found[0].message).replace("-->", "")
 
 
 def test_commands_tell_as_well() -> None:

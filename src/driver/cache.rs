@@ -345,12 +345,18 @@ fn read_list(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Of a file system that nobody writes to now.
+fn is_unwritable(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(kind, ReadOnlyFilesystem | StorageFull | QuotaExceeded)
+}
+
 /// Requires that this user may write to the folder, and nobody else. On a file system that nobody writes to, it may be the
 /// administrator's, too.
 fn check_owner(folder: &Path) -> io::Result<()> {
     // A file of this process's has its user.
     let probe = match OutputFile::create(&folder.join("owner")) {
-        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => None,
+        Err(error) if is_unwritable(error.kind()) => None,
         probe => Some(probe?),
     };
     #[cfg(unix)]

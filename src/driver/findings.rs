@@ -99,7 +99,7 @@ pub(crate) fn of_weights(weights: &WeightsReport) -> Vec<Diagnostic> {
 /// Renamings that did nothing: one list may serve several files, but a slip is likelier.
 pub(crate) fn of_renames(path: &Path, idle: &[String]) -> Option<Diagnostic> {
     let (path, list) = (path.display(), shortened(idle));
-    let message = format!("{path}: no name is matched by {list}, which --rename or --weight-map changes");
+    let message = format!("{path}: no name is matched by {list}, which --rename changes");
     (!idle.is_empty()).then(|| Diagnostic::notice("idle-rename", message))
 }
 
