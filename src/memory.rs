@@ -13,10 +13,8 @@ pub(crate) fn default_memory() -> u64 {
 pub(crate) fn address_space() -> Option<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let most = address_limit(&limits)?;
-    // In pages of 4 kB, as everywhere on x86-64.
-    let taken = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = taken.split_whitespace().next()?.parse().ok()?;
-    Some(most.saturating_sub(pages.saturating_mul(4096)))
+    let taken = kilobytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmSize:")?;
+    Some(most.saturating_sub(taken))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -44,7 +42,7 @@ pub(crate) fn size(bytes: u64) -> String {
 /// The machine's memory, or what the process's group or the process may have of it.
 #[cfg(target_os = "linux")]
 fn available() -> Option<u64> {
-    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| kilobytes(&text, "MemTotal:"));
     let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     // Without a limit there is a word or a number beyond all memory.
     let group = group.iter().find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok());
@@ -58,8 +56,8 @@ fn available() -> Option<u64> {
 
 /// `MemTotal:  16384 kB` of `/proc/meminfo`, in bytes.
 #[cfg(target_os = "linux")]
-fn total(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+fn kilobytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -69,8 +67,8 @@ mod tests {
 
     #[test]
     fn memory_is_that_of_the_machine() {
-        assert_eq!(total("MemTotal:       16384 kB\nMemFree: 1 kB\n"), Some(16 << 20));
-        assert_eq!(total("nothing"), None);
+        assert_eq!(kilobytes("MemTotal:       16384 kB\nMemFree: 1 kB\n", "MemTotal:"), Some(16 << 20));
+        assert_eq!(kilobytes("nothing", "MemTotal:"), None);
         let limits = "Limit  Soft Limit\nMax address space         2048000              unlimited            bytes\n";
         assert_eq!(address_limit(limits), Some(2_048_000));
         assert_eq!(address_limit("Max address space         unlimited            unlimited            bytes\n"), None);

@@ -2,9 +2,8 @@
 //!
 //! rayon has one pool of threads, which a copy of the process ([`fork`]) has not: work that is given to it there waits for ever.
 //! Where threads cannot be had at all, the caller does the work alone. Where addresses are limited, there are as many as find room
-//! for what they allocate.
+//! for what they allocate. A copy that is made just while the threads begin waits for them for ever.
 
-use std::error::Error;
 use std::sync::OnceLock;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -20,9 +19,7 @@ struct Threads {
 }
 
 enum Pool {
-    /// rayon's own, which began in this process.
-    Usual,
-    /// Of a copy of the process in which rayon's own began.
+    /// Threads of netc's own: those of rayon's own pool may be another process's.
     Own(ThreadPool),
     /// The system refuses threads.
     None,
@@ -38,7 +35,6 @@ pub(crate) fn shared<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         return work();
     }
     match &threads().pool {
-        Pool::Usual => work(),
         Pool::Own(pool) => pool.install(work),
         Pool::None => {
             // From here on, this thread is a pool by itself.
@@ -57,9 +53,9 @@ fn threads() -> &'static Threads {
     fork::watch();
     let process = fork::generation();
     let with = |pool| Box::new(Threads { process, pool, of_copy: OnceLock::new() });
-    let mut threads = THREADS.get_or_init(|| with(usual()));
+    let own = || builder().build().map_or(Pool::None, Pool::Own);
+    let mut threads = THREADS.get_or_init(|| with(own()));
     while threads.process != process {
-        let own = || builder().build().map_or(Pool::None, Pool::Own);
         threads = threads.of_copy.get_or_init(|| with(own()));
     }
     threads
@@ -69,19 +65,13 @@ fn builder() -> ThreadPoolBuilder {
     let builder = ThreadPoolBuilder::new();
     let most = address_space().map_or(u64::MAX, |bytes| bytes / ADDRESSES);
     match std::thread::available_parallelism() {
-        Ok(threads) if most < threads.get() as u64 => builder.num_threads((most as usize).max(1)),
+        Ok(threads) if most < threads.get() as u64 => {
+            let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|n| n.parse().ok()).filter(|&n| n > 0);
+            builder.num_threads((most as usize).max(1).min(asked.unwrap_or(usize::MAX)))
+        }
         _ => builder,
     }
 }
 
 /// Bytes of addresses for a thread's stack and what it allocates: the C library reserves 64 MB for each.
 const ADDRESSES: u64 = 256 << 20;
-
-/// rayon's own pool, which somebody else may have begun.
-fn usual() -> Pool {
-    match builder().build_global() {
-        // The cause is the system's; without one, the pool is there already.
-        Err(error) if error.source().is_some() => Pool::None,
-        _ => Pool::Usual,
-    }
-}

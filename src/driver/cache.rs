@@ -282,7 +282,11 @@ impl NetworkSource {
         match cache.find(key, options) {
             Some(found) => Ok(found.model),
             None => match cache.store(key, self, compilers.iter().map(|compiler| self.optimized(compiler)), options) {
-                Err(error) if error.is_full() => self.compile_sizes(compilers),
+                Err(error) if error.is_full() => {
+                    // They have told what there is to tell.
+                    let quiet = |compiler: &Compiler| Compiler { observer: None, ..compiler.clone() };
+                    self.compile_sizes(&compilers.iter().map(quiet).collect::<Vec<_>>())
+                }
                 stored => stored,
             },
         }

@@ -104,9 +104,7 @@ impl Error {
             _ => false,
         }
     }
-}
 
-impl Error {
     /// Whether a file could not be written since the file system takes none, or no more.
     pub(crate) fn is_full(&self) -> bool {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};

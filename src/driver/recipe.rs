@@ -181,7 +181,11 @@ fn remade_network(
     };
     let mut compiler = remade(&recipe, path, options).map_err(|reason| fail(&reason))?;
     for (name, sizes) in shapes {
-        let sizes = [&[recipe.batch], sizes.get(1..).unwrap_or_default()].concat();
+        // One number is a size by its name, of a model that is read again.
+        let sizes = match sizes.as_slice() {
+            [_] => sizes.clone(),
+            _ => [&[recipe.batch], sizes.get(1..).unwrap_or_default()].concat(),
+        };
         compiler.shapes.insert(name.clone(), sizes);
     }
     let mut network = match imported_from(&compiler, &recipe).filter(|_| !shapes.is_empty()) {
@@ -196,7 +200,7 @@ fn remade_network(
     Ok((compiler, network))
 }
 
-/// The ONNX model that a network was imported from, where it is found to be what it was.
+/// The ONNX model that a network was imported from, where it is found with the weights that it had; its nodes are not compared.
 fn imported_from(compiler: &Compiler, recipe: &Recipe) -> Option<PathBuf> {
     let Origin::File { path, .. } = &recipe.weights else { return None };
     let is_own = recipe.sources.first().is_some_and(|source| source.name == *path);

@@ -86,6 +86,9 @@ impl Labels {
     /// Marks a label as read, and those that lead to it where it is written: `stats` of `stats.mean`.
     fn read(&mut self, index: usize, written: &str) {
         self.entries[index].useful = true;
+        if !written.contains('.') {
+            return;
+        }
         let full = self.entries[index].name.clone();
         for (dot, _) in written.match_indices('.') {
             let leading = &full[..full.len() - (written.len() - dot)];

@@ -17,8 +17,8 @@
 //! unshuffle, and the weights follow. As a layer of the image, a 1×1 convolution has its weight for that channel at the tap
 //! `(dy, dx)`; larger windows stay behind the pixel unshuffle, where they are computed with fewer products (Winograd).
 //!
-//! Legal when: weights are known, one group, no dilation, and nobody else reads what the convolution reads. Each channel is
-//! there in as many phases as the factors have, so that nothing is computed that was not. The second form: the image has few channels,
+//! Legal when: weights are known, one group, no dilation, and nobody else reads what the convolution reads. There are
+//! as many channels as the image's have phases, so that no more is computed; a phase that is missing has weights of 0. The second form: the image has few channels,
 //! which kernels of first layers read as they lie. Numerics: the same products in another order. Order: behind
 //! `fold_batch_norm` and `merge_parallel_convolutions`, which make several convolutions one, and before `fuse_epilogue`.
 
@@ -129,7 +129,8 @@ fn fold(e: &mut Editor, id: NodeId) -> Option<()> {
     if op.groups != 1 || op.dilation != [1, 1] || !e.feeds_only(moved, id) {
         return None;
     }
-    let Phases { image, factor, channels } = Phases::of(e, moved, &mut MOST_MOVES.clone())?;
+    let mut left = MOST_MOVES;
+    let Phases { image, factor, channels } = Phases::of(e, moved, &mut left)?;
     let inputs = e.node(image).shape[1];
     let phases = factor[0] * factor[1];
     if phases == 1 || channels.len() != inputs * phases {

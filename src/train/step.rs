@@ -163,7 +163,10 @@ fn losses(training: &Training) -> impl Iterator<Item = NodeId> + '_ {
 
 /// Layers that a step has no code for, whether weights behind them are trained or not.
 fn without_code(graph: &Graph) -> Vec<Diagnostic> {
-    let lacks = |op: &Op| matches!(op, Op::Recurrent(_) | Op::DeformConv2d(_) | Op::RoiAlign(_));
+    let lacks = |op: &Op| {
+        let moves_or_repeats = matches!(op, Op::Recurrent(_) | Op::DeformConv2d(_) | Op::RoiAlign(_));
+        moves_or_repeats || matches!(op, Op::DynamicQuantize(_) | Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_))
+    };
     let told = |id: NodeId| {
         graph.node(id).op().filter(|op| lacks(op))?;
         let message = format!("{} cannot be part of a step of training yet", describe(graph, id));

@@ -7,8 +7,8 @@ use std::fmt;
 use crate::parallel;
 use rayon::prelude::*;
 
-use super::composed::composed;
 use super::entries::{Encoding, Entry};
+use super::weight_norm::with_weight_norm;
 use super::{WeightId, Weights};
 use crate::diagnostic::nearest;
 use crate::tensor::{Element, NotFinite, Shape};
@@ -118,7 +118,7 @@ const PART_PREFIXES: [&str; 1] = ["model."];
 /// # Errors
 /// Where a name or shape on either side has no counterpart on the other. `weights` is then unchanged.
 pub fn load(weights: &mut Weights, entries: &[Entry], tolerance: &Tolerance) -> Result<Loaded, Box<Misfit>> {
-    let whole = composed(weights, entries);
+    let whole = with_weight_norm(weights, entries, &PART_PREFIXES);
     let (entries, prefix) = as_compared(weights, &whole, tolerance);
     let (mut loaded, mut misfit, found) = compare_all(weights, &entries, tolerance);
     misfit.suggest();
@@ -161,7 +161,7 @@ pub fn not_finite(weights: &Weights, tolerance: &Tolerance) -> Vec<(WeightId, No
 
 /// What of `entries` fits the weights, and what does not. `Loaded::weights` counts what would be loaded.
 pub fn compare(weights: &Weights, entries: &[Entry], tolerance: &Tolerance) -> (Loaded, Misfit) {
-    let whole = composed(weights, entries);
+    let whole = with_weight_norm(weights, entries, &PART_PREFIXES);
     let (entries, prefix) = as_compared(weights, &whole, tolerance);
     let (mut loaded, mut misfit, _) = compare_all(weights, &entries, tolerance);
     misfit.suggest();

@@ -5,7 +5,6 @@
 //! memory until its weights are packed. This folder knows no graph, and of ops only how they ask for
 //! initial values.
 
-mod composed;
 pub mod entries;
 pub mod file;
 mod hdf5;
@@ -21,6 +20,7 @@ mod seeded;
 mod sharded;
 #[cfg(test)]
 mod tests;
+mod weight_norm;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};

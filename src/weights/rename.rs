@@ -41,6 +41,8 @@ pub enum RenameError {
     TooLong { rule: String },
     #[error("the expression `{pattern}` has an `=`; write `[=]`")]
     Equals { pattern: String },
+    #[error("where the expression `{pattern}` ends is not clear; write brackets in it as `\\(` and `\\[`")]
+    Unclear { pattern: String },
     #[error("{first} and {second} would both be named {name}")]
     Collision { first: String, second: String, name: String },
 }
@@ -71,7 +73,8 @@ impl Renames {
         Regex::new(pattern).map_err(|e| RenameError::Regex { rule: pattern.into(), cause: e.to_string() })?;
         match split_rule(&rule) {
             Some((split, _)) if split == pattern => self.rule(&rule),
-            _ => Err(RenameError::Equals { pattern: pattern.into() }),
+            _ if pattern.contains('=') => Err(RenameError::Equals { pattern: pattern.into() }),
+            _ => Err(RenameError::Unclear { pattern: pattern.into() }),
         }
     }
 

@@ -167,7 +167,8 @@ fn side_by_side<'a>(group: Vec<Nest<'a>>, lanes: usize) -> Vec<Vec<Region<'a>>> 
     let cut = widest.cut();
     let rows = widest.dims[..=cut.axis].to_vec();
     let has_rows = nests.len() > 1 && rows.len() < widest.dims.len();
-    if !has_rows || !nests.iter().all(|nest| nest.dims.starts_with(&rows)) {
+    let fits = |nest: &Nest| nest.dims.starts_with(&rows) && nest.dims.len() - cut.axis <= MOST_AXES;
+    if !has_rows || !nests.iter().all(fits) {
         return nests.into_iter().flat_map(|nest| nest.regions(lanes)).map(|region| vec![region]).collect();
     }
     let mut sets: Vec<Vec<Region>> = vec![];

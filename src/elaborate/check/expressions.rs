@@ -39,7 +39,8 @@ impl Checker<'_> {
                 {
                     let message = format!("nothing is between {first} and {last}: a range counts upwards");
                     let diagnostic = Diagnostic::warning("empty-range", message).primary(e.span, "holds nothing");
-                    self.report.add(diagnostic.help(format!("`{first} - i for i in 0..{first}` counts downwards")));
+                    self.report
+                        .add(diagnostic.help(format!("`{first} - i for i in 0..{}` counts downwards", first - last)));
                 }
                 [start, end].into_iter().for_each(|part| self.expr(part));
             }

@@ -885,6 +885,17 @@ fn sequences_of_values() {
         joined(vec![node("SplitToSequence x parts -> s", vec![]), node("SequenceAt s first -> y", vec![])]),
         joined(vec![node("SequenceEmpty -> s", vec![]), node("ConcatFromSequence s -> y", vec![int("axis", 0)])]),
         joined(vec![split("two"), node("Identity s -> y", vec![])]),
+        joined(vec![
+            split("two"),
+            node("SequenceConstruct x parts -> t", vec![]),
+            node("ConcatFromSequence t -> y", vec![int("axis", 2), int("new_axis", 1)]),
+        ]),
+        model(
+            &[1, 40_000],
+            vec![node("SplitToSequence x -> s", vec![int("axis", 1)]), node("SequenceAt s five -> y", vec![])],
+            vec![],
+            "y",
+        ),
         joined(vec![split("two"), node("SequenceConstruct s s -> t", vec![]), node("SequenceAt t first -> y", vec![])]),
     ];
     let messages = wrong.map(|mut model| {

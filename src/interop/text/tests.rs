@@ -227,7 +227,6 @@ fn depth_is_limited() {
     assert!(round_trip(&graph).contains("mul("));
 }
 
-/// Their labels would name nothing.
 #[test]
 fn many_integers_at_one_distance_are_a_formula() {
     let layers = "index_select([31 - i for i in 0..32], axis = 3)
@@ -243,6 +242,7 @@ fn many_integers_at_one_distance_are_a_formula() {
     assert_eq!(kept, given);
 }
 
+/// Their labels would name nothing.
 #[test]
 fn modules_without_weights_have_no_labels() {
     use crate::ir::Phase;

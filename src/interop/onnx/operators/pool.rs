@@ -22,9 +22,8 @@ pub(crate) fn max_pool(draft: &mut Draft, call: &Call) -> Result<Vec<Value>, Str
     })?;
     if call.reads(1) {
         let view = draft.view(call, 0)?;
-        let (window, Value::Data(pooled)) = (shown.ok_or("positions of maxima in volumes")?, &results[0]) else {
-            return Err("its result is known before the model runs".into());
-        };
+        let window = shown.ok_or("positions of maxima in volumes")?;
+        let Value::Data(pooled) = &results[0] else { unreachable!("a pool computes") };
         let places = if window.is_point() {
             positions::of_points(draft, call, &draft.dims(&view))?
         } else {

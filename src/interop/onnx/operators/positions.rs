@@ -18,7 +18,7 @@ use crate::ops::pad::PadMode;
 use crate::ops::{ArgReduce, Binary, Gather, Pad, ScatterElements, Transpose};
 
 /// Positions from here on are no exact numbers in single precision.
-const MOST: usize = 1 << 24;
+pub(super) const MOST: usize = 1 << 24;
 
 /// How positions of an image's pixels grow by row and by column.
 fn steps(call: &Call, size: [usize; 2]) -> Result<[usize; 2], String> {

@@ -4,7 +4,7 @@ use super::conv::Window;
 use super::elementwise::{activate, join};
 use super::kernel::{groups_of, kernel_of};
 use super::shape::cut;
-use super::{Results, one};
+use super::{Results, one, positions};
 use crate::interop::onnx::array::Array;
 use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
@@ -59,6 +59,9 @@ fn volumes(draft: &mut Draft, x: &View, grid: &View, op: &GridSample) -> Results
     let (&[n, c, d, h, w], &[m, deep, high, wide, 3]) = (sizes.as_slice(), places.as_slice()) else {
         return Err(format!("places of sizes {places:?} for volumes of {sizes:?}"));
     };
+    if (d + 2).saturating_mul(h + 2) > positions::MOST {
+        return Err(format!("volumes of {d} slices of {h} rows; netc counts up to {} rows", positions::MOST));
+    }
     let node = draft.in_order(x)?;
     let (image, border) = match is_bordered {
         true => (draft.reshape(node, &[n, c, d * h, w])?, 0),

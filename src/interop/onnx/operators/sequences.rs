@@ -9,6 +9,9 @@ use crate::interop::onnx::draft::Draft;
 /// A value of a sequence takes as much memory as so many numbers, beside its own.
 const NUMBERS: usize = 64;
 
+/// Parts that a value is split into, at most.
+const MOST_PARTS: usize = 1 << 14;
+
 /// A sequence is copied by each node that changes it: what that takes is counted as that of constants is.
 fn list(draft: &mut Draft, values: Vec<Value>) -> Results {
     let mut elements = values.len().saturating_mul(NUMBERS);
@@ -82,6 +85,13 @@ pub(crate) fn split(draft: &mut Draft, call: &Call) -> Results {
     let size = draft.dims(&view)[along];
     let keeps = call.flag("keepdims", true)?;
     let given = call.known(1)?;
+    let each = given.filter(|array| array.rank() == 0).and_then(Array::as_ints).map_or(1, |sizes| sizes[0].max(1));
+    // Each is a node of the graph.
+    let most =
+        given.filter(|array| array.rank() > 0).map_or(size.div_ceil(each.try_into().unwrap_or(usize::MAX)), Array::len);
+    if most > MOST_PARTS {
+        return Err(format!("{most} parts; netc makes up to {MOST_PARTS}"));
+    }
     let count = |n: i64| usize::try_from(n).ok().filter(|&n| n > 0).ok_or_else(|| format!("a part of {n} entries"));
     let parts = match given {
         None => vec![1; size],
@@ -95,7 +105,7 @@ pub(crate) fn split(draft: &mut Draft, call: &Call) -> Results {
         }
     };
     if parts.iter().fold(0usize, |sum, &part| sum.saturating_add(part)) != size {
-        return Err(format!("parts of {parts:?} entries do not make up {size}"));
+        return Err(format!("its {} parts do not make up {size} entries", parts.len()));
     }
     let mut start = 0;
     let mut all = vec![];
@@ -121,7 +131,10 @@ pub(crate) fn concat(draft: &mut Draft, call: &Call) -> Results {
     }
     let rank = views.first().ok_or("its sequence is empty")?.rank();
     let is_new = call.flag("new_axis", false)?;
-    let along = axis(call.attribute("axis").map_or(0, |a| a.i()), rank + usize::from(is_new))?;
+    if views.iter().any(|view| view.rank() != rank) {
+        return Err("the values of its sequence have different numbers of axes".into());
+    }
+    let along = axis(call.int("axis", 0)?, rank + usize::from(is_new))?;
     if is_new {
         views = views.iter().map(|view| view.with_new(&[along])).collect();
     }

@@ -157,7 +157,7 @@ pub(crate) fn stacked(draft: &mut Draft, values: Vec<Value>) -> Result<Value, St
 /// Channels with a factor or a term each: what joining them is for is a better name than the operator's.
 fn is_scaled_channel(draft: &Draft, view: &View) -> bool {
     let is_scaled = matches!(draft.op(view.node), Some(Op::Activate(Activate { kind: Activation::Scale { .. } })));
-    is_scaled && draft.dims(view)[1] == 1
+    is_scaled && draft.dims(view).get(1) == Some(&1)
 }
 
 /// Elements `start, start + step, …` of an axis of the value.
