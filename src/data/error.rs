@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::image::ImageError;
 use crate::memory::size;
+use crate::opened;
 
 /// Data that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,11 @@ pub enum FileCause {
 impl DataError {
     pub(super) fn file(path: &Path, cause: impl Into<FileCause>) -> Self {
         DataError::File { path: path.into(), cause: cause.into() }
+    }
+
+    /// As [`Self::file`], of one that cannot be opened; where it is missing, with the name that may be meant.
+    pub(super) fn unopened(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::file(path, opened::explained(error, path))
     }
 
     pub(super) fn kind(path: &Path, message: impl Into<String>) -> Self {

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::dataset::{Field, FieldKind, Options, Samples, Value};
 use super::error::{DataError, FileCause};
 use crate::image::{DEFAULT_MEMORY, EXTENSIONS, Exif, read_within};
-use crate::opened;
 
 pub(super) struct Folder {
     /// Pictures and the numbers of their classes, class by class.
@@ -19,7 +18,7 @@ pub(super) struct Folder {
 /// The folders in a folder by their names, but for hidden ones.
 pub(super) fn subfolders(path: &Path) -> Result<Vec<(String, PathBuf)>, DataError> {
     let mut found = vec![];
-    for entry in fs::read_dir(path).map_err(|e| DataError::file(path, opened::explained(e, path)))? {
+    for entry in fs::read_dir(path).map_err(DataError::unopened(path))? {
         let entry = entry.map_err(|e| DataError::file(path, e))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if !name.starts_with(['.', '_']) && entry.path().is_dir() {

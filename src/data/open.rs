@@ -13,7 +13,6 @@ use super::idx::{self, Idx};
 use super::npz::Npz;
 use super::plain::{Pictures, Rows};
 use crate::npy;
-use crate::opened;
 
 /// What a folder is searched for.
 const LOOKED_FOR: &str = "a folder of pictures (.png, .jpg, .webp, …) for each class, idx files \
@@ -25,20 +24,20 @@ const BELOW: [&str; 6] =
     ["cifar-10-batches-bin", "cifar-100-binary", "raw", "MNIST/raw", "FashionMNIST/raw", "KMNIST/raw"];
 
 pub(super) fn open(path: &Path, options: &Options) -> Result<Dataset, DataError> {
-    let status = fs::metadata(path).map_err(|e| DataError::file(path, opened::explained(e, path)))?;
+    let status = fs::metadata(path).map_err(DataError::unopened(path))?;
     let samples = if status.is_dir() { folder(path, options)? } else { file(path, options)? };
     Dataset::of(path, samples)
 }
 
 /// As [`open`]; also a folder of pictures without classes, and an array of samples without labels.
 pub(super) fn open_unlabelled(path: &Path, options: &Options) -> Result<Dataset, DataError> {
-    let status = fs::metadata(path).map_err(|e| DataError::file(path, opened::explained(e, path)))?;
+    let status = fs::metadata(path).map_err(DataError::unopened(path))?;
     if status.is_dir()
         && let Some(pictures) = Pictures::open(path, options)?
     {
         return Dataset::of(path, Arc::new(pictures));
     }
-    if status.is_file() && npy::is_npy(path).map_err(|e| DataError::file(path, opened::explained(e, path)))? {
+    if status.is_file() && npy::is_npy(path).map_err(DataError::unopened(path))? {
         return Dataset::of(path, Arc::new(Rows::open(path, options)?));
     }
     open(path, options)
@@ -118,7 +117,7 @@ fn folder(path: &Path, options: &Options) -> Result<Arc<dyn Samples>, DataError>
 
 fn file_names(path: &Path) -> Result<Vec<String>, DataError> {
     let mut names = vec![];
-    for entry in fs::read_dir(path).map_err(|e| DataError::file(path, opened::explained(e, path)))? {
+    for entry in fs::read_dir(path).map_err(DataError::unopened(path))? {
         let entry = entry.map_err(|e| DataError::file(path, e))?;
         if entry.path().is_file() {
             names.push(entry.file_name().to_string_lossy().into_owned());

@@ -26,6 +26,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::error::takes_no_files;
 use super::hash::{ContentHash, hash_file};
 use super::recipe::IN_MEMORY;
 use super::weights::weights_beside;
@@ -349,18 +350,12 @@ fn read_list(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Of a file system that nobody writes to now.
-fn is_unwritable(kind: io::ErrorKind) -> bool {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(kind, ReadOnlyFilesystem | StorageFull | QuotaExceeded)
-}
-
 /// Requires that this user may write to the folder, and nobody else. On a file system that nobody writes to, it may be the
 /// administrator's, too.
 fn check_owner(folder: &Path) -> io::Result<()> {
     // A file of this process's has its user.
     let probe = match OutputFile::create(&folder.join("owner")) {
-        Err(error) if is_unwritable(error.kind()) => None,
+        Err(error) if takes_no_files(error.kind()) => None,
         probe => Some(probe?),
     };
     #[cfg(unix)]

@@ -89,6 +89,12 @@ pub enum Error {
     Recompile { path: PathBuf, reason: String },
 }
 
+/// Whether a file system takes no files, or no more of them.
+pub(super) fn takes_no_files(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(kind, QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+}
+
 impl Error {
     /// Whether it takes more memory than there is, or than it may take.
     pub fn is_memory(&self) -> bool {
@@ -107,9 +113,8 @@ impl Error {
 
     /// Whether a file could not be written since the file system takes none, or no more.
     pub(crate) fn is_full(&self) -> bool {
-        use io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
         let (Error::Write(WriteError { cause, .. }) | Error::Cache { cause, .. }) = self else { return false };
-        matches!(cause.kind(), FileTooLarge | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+        cause.kind() == io::ErrorKind::FileTooLarge || takes_no_files(cause.kind())
     }
 }
 
