@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The runtime under stress, for longer than tests are: schedules by a model checker, models opened, run and closed by
-# many threads, copies of the process, and those of Valgrind, Miri and ThreadSanitizer that this machine has. Says what
-# it skipped.
+# What takes longer than tests may: property tests with cases that nobody has seen, and the runtime under stress:
+# schedules by a model checker, models opened, run and closed by many threads, copies of the process, and those of
+# Valgrind, Miri and ThreadSanitizer that this machine has. Says what it skipped.
 #
 #     scripts/stress.sh [MINUTES [MODEL.netc...]]    about so long for each part (default 5)
 #
@@ -25,6 +25,18 @@ skip() {
     printf '\n=== %s: skipped, %s\n' "$1" "$2"
     skipped+=("$1: $2")
 }
+
+# Every round draws its cases by a number of its own, which .cargo/config.toml fixes for usual runs.
+property_tests() {
+    local end=$((SECONDS + seconds))
+    while [[ $SECONDS -lt $end ]]; do
+        local seed=$((RANDOM * 32768 + RANDOM))
+        printf -- '--- PROPTEST_RNG_SEED=%d\n' "$seed"
+        PROPTEST_RNG_SEED=$seed cargo test --locked --release --lib --quiet -- \
+            random_graphs_agree functions_of_all functions_mean any_ passes_keep_values of_any_geometry text_round_trips
+    done
+}
+step "Property tests" property_tests
 
 # Schedules that switch threads against their will up to three times. A scenario that is not through when its time is
 # up has passed so far.

@@ -15,5 +15,5 @@ pub(crate) use ops::{binary, relu};
 #[cfg(test)]
 pub(crate) use ops::{conv_transpose, counting, evaluate, remade};
 #[cfg(test)]
-pub(crate) use random::{graph_from, quantized_graph};
+pub(crate) use random::{graph_from, quantized_graph, run_with_rounding};
 pub use random::{random_graph, random_inputs, randomize_weights};

@@ -46,6 +46,22 @@ pub fn random_inputs(graph: &Graph, seed: u64) -> Vec<Tensor> {
     graph.inputs().iter().map(|&i| fill(&graph.node(i).shape)).collect()
 }
 
+/// The outputs as the interpreter has them, and how far rounding alone may move them: some units in the last place of the
+/// largest number on the way. Where outputs are small differences of large numbers, that is more than a share of them.
+///
+/// # Panics
+/// Where the inputs are not the graph's.
+#[cfg(test)]
+pub(crate) fn run_with_rounding(graph: &Graph, inputs: &[Tensor]) -> (Vec<Tensor>, f32) {
+    let mut largest = 0.0f32;
+    let observe = |_, value: &Tensor| {
+        let sizes = value.values().map(|v| v.abs() as f32).filter(|v| v.is_finite());
+        largest = sizes.fold(largest, f32::max);
+    };
+    let outputs = crate::interpreter::run_observed(graph, inputs, observe).expect("random graphs are valid");
+    (outputs, 16.0 * f32::EPSILON * largest)
+}
+
 /// A verified graph with random weights: small images, chains, branches, residuals, joins, odd
 /// channel counts, strides beyond kernels, 1×1 images, auxiliary heads, dead code.
 pub fn random_graph(seed: u64) -> Graph {
@@ -129,6 +145,19 @@ mod tests {
             missing("upsample", "rounding", &Rounding::NAMES[1..]),
         ];
         assert_eq!(missing.concat(), Vec::<String>::new());
+    }
+
+    /// gelu(x) − x of large numbers is all rounding.
+    #[test]
+    fn rounding_is_of_what_is_on_the_way() {
+        use crate::ops::activation::Activation;
+        let mut b = crate::testing::GraphBuilder::new("cancels", Phase::Infer);
+        let x = b.input([1, 1]);
+        let gelu = b.add(Activate { kind: Activation::Gelu }, &[x]);
+        let y = b.add(crate::testing::binary(BinaryKind::Sub), &[gelu, x]);
+        let (outputs, rounding) = run_with_rounding(&b.finish(&[y]), &[Tensor::new([1, 1], vec![500.0])]);
+        assert_eq!(outputs[0].data()[0], 0.0);
+        assert!((1e-4..1e-2).contains(&rounding), "{rounding}");
     }
 
     #[test]
