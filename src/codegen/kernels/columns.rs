@@ -55,25 +55,31 @@ fn emit(e: &mut Emitter, step: &Step, columns: Columns, results: usize, work: Wo
         _ => (outer, inner, size * inner * LANE, results * inner * LANE),
     };
     let (own_from, own_to) = if inner == 1 { (size * LANE, results * LANE) } else { (LANE, LANE) };
-    let (whole, rest) = (side / lanes, side % lanes);
-    let mut kernel = |lanes: usize| {
-        e.kernel(&Kernel { work, size, lanes, steps: [inner * LANE; 2], lane_steps: [own_from, own_to] })
+    let mut kernel = |vectors: usize, lanes: usize| {
+        e.kernel(&Kernel { work, size, vectors, lanes, steps: [inner * LANE; 2], lane_steps: [own_from, own_to] })
     };
-    let runs: Vec<_> = [(0, whole, lanes), (whole * lanes, usize::from(rest > 0), rest)]
-        .into_iter()
-        .filter(|&(_, count, _)| count > 0)
-        .map(|(first, count, lanes)| (first, count, lanes, kernel(lanes)))
-        .collect();
+    // As many columns at a time as there are left for: many vectors, one, some lanes.
+    let vectors = if inner > 1 { work.vectors() } else { 1 };
+    let mut runs = vec![];
+    let mut first = 0;
+    for (vectors, lanes) in [(vectors, lanes), (1, lanes), (1, side % lanes)] {
+        let columns = vectors * lanes;
+        let count = (side - first).checked_div(columns).unwrap_or(0);
+        if count > 0 {
+            runs.push((first, count, columns, kernel(vectors, lanes)));
+        }
+        first += count * columns;
+    }
     let grid = runs.iter().map(|(_, count, ..)| count * groups).sum();
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         let mut begin = 0;
-        for &(first, count, lanes, kernel) in &runs {
+        for &(first, count, columns, kernel) in &runs {
             d.tasks(begin, count * groups, |d, task| {
                 let (group, index) = d.split(task, count);
                 let pointers = [(input, from, own_from), (output, to, own_to)].map(|(view, apart, own)| {
                     let pointer = d.view(e, view);
                     d.step(pointer, group, apart);
-                    d.step(pointer, index, lanes * own);
+                    d.step(pointer, index, columns * own);
                     d.b.advance(pointer, first * own);
                     pointer.into()
                 });
@@ -91,10 +97,23 @@ enum Work {
     Sums { exclusive: bool, reverse: bool },
 }
 
+impl Work {
+    /// Vectors side by side that a task goes along at once. Sums do little but read and write, so that memory wants more
+    /// than a vector of each row.
+    fn vectors(self) -> usize {
+        match self {
+            Work::Extreme { .. } => 1,
+            Work::Sums { .. } => 8,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kernel {
     work: Work,
     size: usize,
+    /// Side by side, of so many lanes each; several have all lanes.
+    vectors: usize,
     lanes: usize,
     /// Bytes from one element of a column to the next, of input and output.
     steps: [usize; 2],
@@ -156,15 +175,18 @@ impl Kernel {
                 *step = -*step;
             }
         }
-        let sum = b.splat(0.0);
+        let sums: Vec<Vector> = (0..self.vectors).map(|_| b.splat(0.0)).collect();
         b.repeat(self.size, |b| {
-            let v = self.load(b, pointers[0]);
-            if exclusive {
-                self.store(b, pointers[1], sum);
-            }
-            b.op_into(sum, VectorOp::Add, sum, v);
-            if !exclusive {
-                self.store(b, pointers[1], sum);
+            for (i, &sum) in sums.iter().enumerate() {
+                let [from, to] = [0, 1].map(|p| pointers[p].at(i * self.lanes * self.lane_steps[p]));
+                let v = load_apart(b, from, self.lane_steps[0], self.lanes);
+                if exclusive {
+                    store_apart(b, to, sum, self.lane_steps[1], self.lanes);
+                }
+                b.op_into(sum, VectorOp::Add, sum, v);
+                if !exclusive {
+                    store_apart(b, to, sum, self.lane_steps[1], self.lanes);
+                }
             }
             pointers.into_iter().zip(steps).for_each(|(pointer, step)| b.advance(pointer, step));
         });
@@ -210,7 +232,7 @@ mod tests {
 
     #[test]
     fn along_all_axes() {
-        for dims in [&[2, 19, 5, 7][..], &[37], &[3, 40], &[33, 4], &[1, 1], &[4, 1, 6], &[70_000]] {
+        for dims in [&[2, 19, 5, 7][..], &[37], &[3, 40], &[33, 4], &[1, 1], &[4, 1, 6], &[70_000], &[2, 5, 300]] {
             for op in (0..dims.len()).flat_map(ops) {
                 let mut b = testing::GraphBuilder::new("columns", Phase::Infer);
                 let x = b.input(Shape::new(dims));
