@@ -189,8 +189,13 @@ pub(crate) fn parse_setting(text: &str) -> Result<(String, Value), String> {
     if name.is_empty() {
         return Err(format!("`{text}` has no name before the `=`"));
     }
-    let constant = crate::syntax::parse_expr(value).and_then(|e| expression::constant(&e));
-    Ok((name.to_string(), constant.unwrap_or_else(|| Value::Str(value.to_string()))))
+    Ok((name.to_string(), setting_value(value)))
+}
+
+/// The value of a model's parameter as a text: a constant of the language, else a string.
+pub(crate) fn setting_value(text: &str) -> Value {
+    let constant = crate::syntax::parse_expr(text.trim()).and_then(|e| expression::constant(&e));
+    constant.unwrap_or_else(|| Value::Str(text.trim().to_string()))
 }
 
 /// What the next statement works on.
