@@ -32,6 +32,7 @@ mod statement;
 #[cfg(test)]
 mod tests;
 mod training;
+mod unread;
 mod value;
 
 use crate::diagnostic::{Diagnostic, Location, Severity, SourceId, Sources, Span};
@@ -320,6 +321,8 @@ struct Elaborator<'a> {
     class_labels_span: Option<Span>,
     /// The last node of each labelled statement.
     results: Vec<(NodeId, String)>,
+    /// The calls that ops were added in.
+    node_calls: HashMap<NodeId, Calls>,
     /// What the `let`s and `table`s at the top of each file bind.
     globals: HashMap<FileId, Bindings<Val>>,
     /// What the expression at hand binds itself: inside of all that its frame binds.
@@ -366,6 +369,7 @@ impl<'a> Elaborator<'a> {
             stated_sizes: HashMap::new(),
             class_labels_span: None,
             results: vec![],
+            node_calls: HashMap::new(),
             globals: HashMap::new(),
             locals: Bindings::default(),
             locations: HashMap::new(),
