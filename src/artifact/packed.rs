@@ -181,7 +181,7 @@ mod tests {
         let (start, _) = example();
         let start = &start[..PAGE as usize];
         for (length, version) in [(MAX_LZMA, LZMA_VERSION), (MAX_LZMA + 1, DEFLATE_VERSION)] {
-            let more = (PAGE..length).map(|i| (i * i >> 3) as u8);
+            let more = (PAGE..length).map(|i| ((i * i) >> 3) as u8);
             let plain: Vec<u8> = start.iter().copied().chain(more).collect();
             let packed = packed(&plain);
             assert!(is_packed(&packed) && packed.len() < plain.len());
