@@ -215,6 +215,10 @@ pub(crate) fn group(block: Block, around: &[String], said: usize, labels: &Label
         };
         let mut inner: Vec<Item> =
             [item].into_iter().chain(items.by_ref().take(end - start - 1).map(|(_, i)| i)).collect();
+        // What joins values from within, in one or several steps.
+        let free = items.clone().take_while(|(i, _)| places[*i] == Place::Free);
+        let own = joins_from_within(&inner, free.map(|(_, next)| next));
+        inner.extend(items.by_ref().take(own).map(|(_, i)| i));
         let belongs = |(i, next): &(usize, Item)| places[*i] == Place::Free && ends_a_block(next, graph);
         inner.extend(items.next_if(belongs).map(|(_, i)| i));
         let around = [around, std::slice::from_ref(name)].concat();
@@ -260,6 +264,23 @@ fn scope_end(name: &str, start: usize, places: &[Place]) -> usize {
     end
 }
 
+/// How many of the items behind those of a scope belong to it, since the last of them takes a value by name that is within.
+fn joins_from_within(scope: &[Item], behind: impl Iterator<Item = Item>) -> usize {
+    let mut nodes = vec![];
+    scope.iter().for_each(|item| gather(item, &mut nodes));
+    let mut inside: HashSet<NodeId> = nodes.into_iter().collect();
+    let (mut count, mut own) = (0, 0);
+    for item in behind {
+        count += 1;
+        let Item::Layer { node, operands, .. } = item else { break };
+        inside.insert(node);
+        if operands.iter().any(|operand| inside.contains(operand)) {
+            own = count;
+        }
+    }
+    own
+}
+
 /// What stands behind the layers that it belongs to.
 fn ends_a_block(item: &Item, graph: &Graph) -> bool {
     matches!(item, Item::Layer { node, .. } if matches!(graph.node(*node).op(), Some(Op::Activate(_) | Op::ChannelShuffle(_))))
@@ -267,8 +288,11 @@ fn ends_a_block(item: &Item, graph: &Graph) -> bool {
 
 fn place(item: &Item, around: &[String], labels: &Labels) -> Place {
     let depth = around.len();
-    if let Item::Output { .. } | Item::From(_) = item {
-        return Place::Apart;
+    match item {
+        Item::Output { .. } => return Place::Apart,
+        // Between layers of one scope, it goes on from another value within.
+        Item::From(_) => return Place::Free,
+        _ => {}
     }
     let mut nodes = vec![];
     gather(item, &mut nodes);
