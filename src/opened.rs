@@ -54,15 +54,19 @@ pub(crate) fn explained(error: io::Error, path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, message)
 }
 
-/// An error of the system in its words, without the number that the standard library puts behind them.
+/// An error of the system in its words.
 #[cfg(feature = "compile")]
 pub(crate) fn plain(error: io::Error) -> io::Error {
-    let Some(number) = error.raw_os_error() else { return error };
+    if error.raw_os_error().is_some() { io::Error::new(error.kind(), words(&error)) } else { error }
+}
+
+/// What an error says, without the number that the standard library puts behind the system's words.
+pub(crate) fn words(error: &io::Error) -> String {
     let text = error.to_string();
-    let words = text.trim_end_matches(&format!(" (os error {number})"));
-    let mut letters = words.chars();
+    let Some(number) = error.raw_os_error() else { return text };
+    let mut letters = text.trim_end_matches(&format!(" (os error {number})")).chars();
     let first = letters.next().map(|first| first.to_ascii_lowercase());
-    io::Error::new(error.kind(), first.into_iter().chain(letters).collect::<String>())
+    first.into_iter().chain(letters).collect()
 }
 
 /// Names of a folder that a missing one is compared with.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::mapped::Change;
+use crate::opened::words;
 
 /// A compiled model that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +73,7 @@ pub enum Cause {
 
 /// A compiled model that cannot be written. Nothing is left at the path.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot write {}: {cause}", path.display())]
+#[error("cannot write {}: {}", path.display(), words(cause))]
 pub struct WriteError {
     pub path: PathBuf,
     pub cause: io::Error,

@@ -9,6 +9,7 @@ use super::console::Console;
 use super::failure::{Failure, Result};
 use super::train::TABLE;
 use crate::journal::{self, Column, ColumnKind};
+use crate::opened::words;
 use crate::output::{self, OutputFile};
 
 /// Draw the curves of several trainings in one picture
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &CurvesArgs, console: Console) -> Result<()> {
     let column = Column::new(&args.column, ColumnKind::Figure);
     let title = args.title.as_deref().unwrap_or(&args.column);
     let picture = journal::compare(&named, &column, title).map_err(Failure::message)?;
-    let wrong = |error: std::io::Error| Failure::message(format!("{}: {error}", args.output.display()));
+    let wrong = |error: std::io::Error| Failure::message(format!("{}: {}", args.output.display(), words(&error)));
     output::keep(&args.output, runs.iter().map(|(_, path)| path)).map_err(wrong)?;
     let file = OutputFile::create(&args.output).map_err(wrong)?;
     file.file().write_all(picture.as_bytes()).and_then(|()| file.commit()).map_err(wrong)?;

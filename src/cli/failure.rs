@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::driver;
+use crate::opened::words;
 
 /// Everything went well.
 pub(crate) const SUCCESS: u8 = 0;
@@ -60,7 +61,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Failure::BrokenPipe,
-            _ => Failure::Message(format!("cannot write the output: {error}")),
+            _ => Failure::Message(format!("cannot write the output: {}", words(&error))),
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::data;
 use crate::driver::{ContentHash, Network};
 use crate::image::{self, Crops};
 use crate::npy;
+use crate::opened::words;
 use crate::output::{Files, OutputFile};
 use crate::preprocess::Color;
 use crate::tensor::{NotFinite, Shape, Tensor};
@@ -453,7 +454,7 @@ fn picture_path(pattern: &Path, feed: &Feed, index: usize) -> PathBuf {
 }
 
 fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::message(format!("cannot write {}: {error}", path.display()))
+    Failure::message(format!("cannot write {}: {}", path.display(), words(error)))
 }
 
 /// Prints the results, unless they went to files and nobody asked for more.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::failure::{Failure, Result};
 use super::network::keep_inputs;
 use crate::driver::Network;
+use crate::opened::words;
 use crate::output::OutputFile;
 use crate::weights::safetensors;
 
@@ -34,7 +35,7 @@ impl SpecFiles {
     pub(crate) fn write(&self, network: &Network) -> Result<()> {
         let cannot = |path: &Path| {
             let path = path.display().to_string();
-            move |e: io::Error| Failure::message(format!("cannot write {path}: {e}"))
+            move |e: io::Error| Failure::message(format!("cannot write {path}: {}", words(&e)))
         };
         if let Some(folder) = self.text.parent().filter(|f| !f.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(cannot(folder))?;

@@ -176,11 +176,8 @@ fn command_help(path: &[&str]) -> Result<String> {
     command.build();
     for name in path {
         let Some(found) = command.find_subcommand(name) else {
-            let topics =
-                ["layers", "training", "passes", "limits", "numbers", "precision", "quantization", "exit-codes"];
-            let topics = topics.into_iter();
-            let topics = topics.chain(TABLES.iter().map(|(topic, _)| *topic));
-            let names = command.get_subcommands().map(clap::Command::get_name).chain(topics);
+            let names =
+                command.get_subcommands().map(clap::Command::get_name).chain(names().map(|name| -> &str { name }));
             let hint = match ops::layers().any(|layer| layer.name == *name) {
                 true => format!("; it is a layer: `netc help layers {name}`"),
                 false => nearest(name, names).map(|n| format!("; did you mean `{n}`?")).unwrap_or_default(),
@@ -216,6 +213,13 @@ const TABLES: &[(&str, &Table)] = &[
     ("augmentations", &words::AUGMENTATIONS),
     ("initialisations", &words::INITS),
 ];
+
+/// The topics that help is given on, beside commands.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    let single =
+        ["layers", "cookbook", "training", "passes", "limits", "numbers", "precision", "quantization", "exit-codes"];
+    single.into_iter().chain(TABLES.iter().map(|(topic, _)| *topic))
+}
 
 fn table_of(topic: &str) -> Option<&'static Table> {
     TABLES.iter().find(|(name, _)| *name == topic).map(|(_, table)| *table)

@@ -12,6 +12,7 @@ use super::failure::{Failure, Result};
 use super::network::{keep_inputs, options, refuse_name, renames, settings};
 use crate::driver::{Compiler, WeightsFrom, of_choice, of_renames};
 use crate::ir::Phase;
+use crate::opened::words;
 use crate::output::OutputFile;
 use crate::tensor::{NotFinite, Shape};
 use crate::weights::entries::Entry;
@@ -193,7 +194,7 @@ fn compare(
     if let Some(output) = &args.output {
         let written = OutputFile::create(output)
             .and_then(|f| f.file().write_all(matching::table(&pairs).as_bytes()).and_then(|()| f.commit()));
-        written.map_err(|e| Failure::message(format!("cannot write {}: {e}", output.display())))?;
+        written.map_err(|e| Failure::message(format!("cannot write {}: {}", output.display(), words(&e))))?;
     }
     match misfit.is_empty() || (completes && args.output.is_some()) {
         true => Ok(()),

@@ -10,6 +10,7 @@ use crate::diagnostic::{Diagnostic, Sources};
 use crate::interop::onnx::ImportError;
 use crate::ir::CutError;
 use crate::mapped::ChangedFile;
+use crate::opened::words;
 use crate::plan::PlanError;
 use crate::trial;
 use crate::trial::store::StoreError;
@@ -22,7 +23,7 @@ use crate::weights::rename::RenameError;
 #[allow(missing_docs, reason = "a variant's text and its message say what its fields are")]
 pub enum Error {
     /// The file cannot be read.
-    #[error("{}: {cause}", path.display())]
+    #[error("{}: {}", path.display(), words(cause))]
     Read { path: PathBuf, cause: io::Error },
     /// The diagnostics tell more; their sources are beside them.
     #[error("{}", spec_summary(diagnostics))]
@@ -82,7 +83,7 @@ pub enum Error {
     #[error("{network}: {message}")]
     Sizes { network: String, message: String },
     /// The folder of a cache cannot be used.
-    #[error("the cache {}: {cause}", path.display())]
+    #[error("the cache {}: {}", path.display(), words(cause))]
     Cache { path: PathBuf, cause: io::Error },
     /// A compiled model that cannot be made again: its texts or weights are gone or are others now.
     #[error("{}: {reason}", path.display())]

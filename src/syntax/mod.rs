@@ -22,6 +22,7 @@ mod tokens;
 mod tree;
 
 pub use format::format;
+pub(crate) use recovery::foreign_word;
 pub(crate) use tree::print_tree;
 
 use crate::diagnostic::{Diagnostic, SourceId, Sources, Span};

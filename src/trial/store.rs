@@ -47,7 +47,7 @@ pub enum StoreError {
     Damaged { path: PathBuf, reason: String },
     #[error("the tuning file {} has format {found}, this netc reads format {FORMAT}", path.display())]
     Format { path: PathBuf, found: u32 },
-    #[error("cannot write the tuning file {}: {cause}", path.display())]
+    #[error("cannot write the tuning file {}: {}", path.display(), opened::words(cause))]
     Write { path: PathBuf, cause: io::Error },
 }
 

@@ -6,7 +6,7 @@ use crate::elaborate::call::{assign, is_plain, may_be_number, missing_argument, 
 use crate::elaborate::expression::dotted_name;
 use crate::elaborate::program::Callee;
 use crate::ops::layer::{Arity, FOREIGN_PARAMETERS, LEFT_OUT, Layer, Param, Preset, written_out};
-use crate::syntax::ast::*;
+use crate::syntax::{self, ast::*};
 
 impl Checker<'_> {
     pub(super) fn call(&mut self, call: &Call) {
@@ -40,6 +40,10 @@ impl Checker<'_> {
         if let Some(help) = written_out(name) {
             let diagnostic = Diagnostic::error("unknown-layer", format!("no layer or module is named `{name}`"));
             self.report.add(diagnostic.primary(call.name.span, "unknown").help(help));
+            return None;
+        }
+        if let Some(diagnostic) = syntax::foreign_word(name, call.name.span) {
+            self.report.add(diagnostic);
             return None;
         }
         let similar = self.program.similar_callee(self.file, name);

@@ -111,7 +111,7 @@ impl Checker<'_> {
         self.report.add(match similar {
             Some(similar) => diagnostic.help(format!("did you mean `{similar}`?")),
             None if name == "True" || name == "False" => diagnostic.help("write it in small letters"),
-            None if name == "None" => diagnostic.help("leave the argument out"),
+            None if name == "None" || name == "null" => diagnostic.help("leave the argument out"),
             None => match pad_in_numbers(name) {
                 Some(help) => diagnostic.help(help),
                 None => diagnostic,

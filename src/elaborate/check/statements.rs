@@ -10,7 +10,7 @@ use crate::elaborate::model::{input_element, is_batch};
 use crate::elaborate::program::{Callee, FileId, Program};
 use crate::ops::element::OF_INPUTS;
 use crate::ops::layer::{Arity, Preset};
-use crate::syntax::ast::*;
+use crate::syntax::{self, ast::*};
 
 /// What other programs call types of elements.
 const FOREIGN_TYPES: &[(&str, &str)] = &[
@@ -48,7 +48,13 @@ const FOREIGN_STEPS: &[(&str, &str)] = &[
 impl Checker<'_> {
     pub(super) fn block(&mut self, block: &Block) {
         self.enter();
+        let mut foreign = false;
         for (i, statement) in block.statements.iter().enumerate() {
+            // What follows a word of another language on its line belongs to it.
+            if foreign && !statement.new_line {
+                continue;
+            }
+            foreign = self.is_foreign(statement);
             match &statement.kind {
                 StatementKind::Call(call) if is_bare_label(self.program, self.file, &block.statements, i) => {
                     self.bare_label(call);
@@ -59,8 +65,20 @@ impl Checker<'_> {
         self.leave();
     }
 
+    /// A call of nothing that there is, by a word of another language.
+    fn is_foreign(&self, statement: &Statement) -> bool {
+        let StatementKind::Call(call) = &statement.kind else { return false };
+        let name = &call.name;
+        call.args.is_empty()
+            && syntax::foreign_word(&name.name, name.span).is_some()
+            && self.program.callee(self.file, &name.name).is_none()
+    }
+
     fn bare_label(&mut self, call: &Call) {
         let name = &call.name.name;
+        if let Some(diagnostic) = syntax::foreign_word(name, call.name.span) {
+            return self.report.add(diagnostic);
+        }
         let diagnostic = Diagnostic::error("unknown-layer", format!("no layer or module is named `{name}`"));
         let diagnostic = diagnostic.primary(call.name.span, "unknown");
         self.report.add(diagnostic.help(format!("if it is a label, write `{name}:`")));

@@ -22,6 +22,7 @@ use builder::OnnxBuilder;
 use super::onnx::Problem;
 use crate::ir::images::{self, Mixing};
 use crate::ir::{Graph, Kind, NodeId, Phase};
+use crate::opened::words;
 use crate::ops::Op;
 use crate::output::{OutputFile, keep};
 use crate::tensor::Element;
@@ -68,7 +69,7 @@ pub enum ExportError {
     #[error("{}", listing(.0))]
     Unsupported(Vec<Problem>),
     /// The model's file, or that of its weights, cannot be written. Nothing is left at the path.
-    #[error("cannot write {}: {cause}", path.display())]
+    #[error("cannot write {}: {}", path.display(), words(cause))]
     Write { path: PathBuf, cause: std::io::Error },
 }
 

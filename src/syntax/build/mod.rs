@@ -42,7 +42,9 @@ impl AstBuilder<'_> {
                 rule => unreachable!("{rule:?} in a file"),
             }
         }
-        if file.version.is_none() {
+        // What stands behind that word has been told.
+        let first = self.tokens.iter().find(|t| !t.is_comment());
+        if file.version.is_none() && first.is_none_or(|t| t.text(self.text) != "netc") {
             self.diagnostics.push(self.missing_version());
         }
         let is_model = |item: &&Item| matches!(item, Item::Definition(d) if d.kind == DefinitionKind::Model);

@@ -1,7 +1,8 @@
 //! What is said of a syntax mistake.
 
-use super::{Failure, Repair, State};
+use super::{Failure, Repair, State, foreign};
 use crate::diagnostic::{Diagnostic, Span, nearest};
+use crate::syntax::LANGUAGE_VERSION;
 use crate::syntax::grammar::Rule;
 use crate::syntax::tokens::{self, Token, TokenKind};
 
@@ -21,9 +22,44 @@ impl State<'_> {
 
     /// How something is said that other languages say by the sign at hand.
     fn habit(&self, failure: &Failure) -> Option<String> {
-        let before = self.token_before(failure).map(|t| t.text(self.source));
+        let previous = self.token_before(failure);
+        let before = previous.map(|t| t.text(self.source));
+        let at = failure.token.map(|t| self.tokens[t])?;
+        let is_word = |t: Token| t.kind == TokenKind::Word;
+        let is_behind_word = previous.is_some_and(|t| is_word(t) && t.end == at.start);
+        let is_in_call = |t: Token| self.is_first_of_line(&t) && is_word(t);
         let is_statement = failure.expects("a statement");
-        let help = match (before, failure.token.map(|t| self.tokens[t].text(self.source))?) {
+        let help = match (before, at.text(self.source)) {
+            (_, "-") if is_behind_word => "names are letters, digits and `_`",
+            (_, "[") if is_statement => {
+                "a part of a value is taken by `slice`, and arguments stand in round brackets: `conv(8, 3)`"
+            }
+            (_, ".") if is_statement => {
+                "layers have no prefix and follow one another, each a statement of its own: `conv(8, 3)  relu`"
+            }
+            (Some("."), _) if self.is_point_of_number(failure) => {
+                "a number has digits on both sides of its point: `5.0`"
+            }
+            (_, ".") if self.is_point_of_number(failure) => "a number has digits on both sides of its point: `0.5`",
+            (_, ":") if failure.expects("`=`") => "an argument is named by `=`: `conv(8, kernel = 3)`",
+            (_, ":") if is_statement => "a statement has one label; arguments stand in brackets, `conv(8, kernel = 3)`",
+            (_, "@" | ">" | "%") if is_statement => {
+                "a layer takes what the one before it gives, without a sign between them"
+            }
+            (_, ",")
+                if previous.is_some_and(|t| t.kind == TokenKind::Number) && failure.expected.contains(&Rule::colon) =>
+            {
+                "arguments stand in round brackets: `conv(8, 3)`"
+            }
+            (Some(":"), _) if at.kind == TokenKind::Number => {
+                "arguments stand in round brackets: `conv(8, kernel = 3)`"
+            }
+            _ if at.kind == TokenKind::Number
+                && failure.expected.contains(&Rule::colon)
+                && previous.is_some_and(|t| t.kind == TokenKind::Number || is_in_call(t)) =>
+            {
+                "arguments stand in round brackets: `conv(8, 3)`"
+            }
             (_, "+" | "*") if is_statement => {
                 "values are joined by layers: `add(label)`, `mul(label)`; a name keeps its value"
             }
@@ -39,8 +75,23 @@ impl State<'_> {
         Some(help.into())
     }
 
+    /// Whether the point at hand, or before, has a number on its other side.
+    fn is_point_of_number(&self, failure: &Failure) -> bool {
+        let Some(at) = failure.token else { return false };
+        let is_number = |t: Option<&Token>| t.is_some_and(|t| t.kind == TokenKind::Number);
+        let touches = |a: Option<&Token>, b: Option<&Token>| a.zip(b).is_some_and(|(a, b)| a.end == b.start);
+        let token = |i: Option<usize>| i.and_then(|i| self.tokens.get(i));
+        match self.tokens[at].text(self.source) {
+            "." => is_number(token(Some(at + 1))) && touches(token(Some(at)), token(Some(at + 1))),
+            _ => {
+                let (number, point) = (token(at.checked_sub(2)), token(at.checked_sub(1)));
+                is_number(number) && touches(number, point)
+            }
+        }
+    }
+
     /// How the statement that the line begins with is written.
-    fn form(&self, failure: &Failure) -> Option<String> {
+    pub(super) fn form(&self, failure: &Failure) -> Option<String> {
         let found = failure.token.map(|t| self.tokens[t].text(self.source));
         if found == Some("=") && failure.expected.contains(&Rule::op_add) {
             return Some("to compare, write `==`".into());
@@ -60,7 +111,7 @@ impl State<'_> {
         Some(format!("it is written `{form}`"))
     }
 
-    fn general(&self, failure: &Failure, repair: Option<&Repair>) -> Diagnostic {
+    pub(super) fn general(&self, failure: &Failure, repair: Option<&Repair>) -> Diagnostic {
         let expected = expected_text(failure);
         let found = failure.token.map(|t| self.tokens[t]);
         let found_text = found.map_or("the end of the file".to_string(), |t| format!("`{}`", t.text(self.source)));
@@ -93,6 +144,10 @@ impl State<'_> {
         let text = token.text(self.source);
         let error = |code, message: &str, label: &str| Some(Diagnostic::error(code, message).primary(span, label));
         match (token.kind, text) {
+            _ if index == 1 && self.tokens[0].text(self.source) == "netc" => {
+                error("unknown-version", "the version of the language is a whole number", "no such version")
+                    .map(|d| d.help(format!("write `netc {LANGUAGE_VERSION}`")))
+            }
             (TokenKind::Unterminated, _) => {
                 error("unterminated-string", "the string is not closed on its line", "opens a string")
             }
@@ -127,23 +182,16 @@ impl State<'_> {
                 Some(help) => d.help(help),
                 None => d,
             }),
-            (TokenKind::Word, "elif" | "elseif") => {
-                error("foreign-word", &format!("there is no `{text}`"), "unknown word")
-                    .map(|d| d.help("write `else if`"))
-            }
             (TokenKind::Word, "fn") if failure.in_block() => {
                 error("misplaced-statement", "`fn` inside a block", "belongs outside of modules and models")
             }
-            (TokenKind::Word, "def") => error("foreign-word", "there is no `def`", "unknown word").map(|d| {
-                d.help("a reusable part is a `module name(parameters) { … }`")
-                    .help("a function is `fn name(x) = x + 1`")
-            }),
-            (TokenKind::Word, "import") => error("foreign-word", "there is no `import`", "unknown word")
-                .map(|d| d.help("write `use \"file.net\"` or `use std.name`")),
-            (TokenKind::Word, "while") => error("foreign-word", "there is no `while`", "unknown word")
-                .map(|d| d.help("write `for name in 0..count { … }`")),
-            (TokenKind::Word, "return") => error("foreign-word", "there is no `return`", "unknown word")
-                .map(|d| d.help("the value of a block is that of its last statement")),
+            (TokenKind::Word, "def" | "elif" | "elseif" | "import" | "return" | "while") => {
+                foreign::diagnostic(text, span)
+            }
+            (TokenKind::Word, "from") if !failure.in_block() && failure.at_boundary() => {
+                error("statement-outside", "a statement outside of every module and model", "unexpected")
+                    .map(|d| d.help("what another file holds is brought in by `use \"file.net\"`"))
+            }
             (TokenKind::Operator, "=") if failure.at_boundary() && failure.in_block() => {
                 error("label-sign", "`=` after a label", "not a `:`").map(|d| d.help(LABEL_SIGN))
             }

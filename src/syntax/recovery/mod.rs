@@ -20,7 +20,9 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+mod foreign;
 mod message;
+pub(crate) use foreign::diagnostic as foreign_word;
 use message::LABEL_SIGN;
 
 /// What recovery leaves where a statement was.
@@ -113,11 +115,25 @@ impl State<'_> {
                 self.blank(remark);
                 continue;
             }
+            if let Some((diagnostic, range)) = self.foreign_lines(&failure) {
+                self.diagnostics.push(diagnostic);
+                self.erase_range(range);
+                continue;
+            }
             let repair = self.repair(&failure);
             let diagnostic = self.describe(&failure, repair.as_ref());
-            self.diagnostics.push(diagnostic);
+            // Of a whole body outside of a model, its first line tells.
+            if diagnostic.code != "statement-outside"
+                || self.diagnostics.last().is_none_or(|d| d.code != diagnostic.code)
+            {
+                self.diagnostics.push(diagnostic);
+            }
             match repair {
-                Some(repair) => self.write(repair.range, repair.sign),
+                Some(repair) => {
+                    let assigned = self.assigned(&repair);
+                    self.write(repair.range, repair.sign);
+                    assigned.into_iter().for_each(|range| self.blank(range));
+                }
                 None if self.erase(&failure) => {}
                 None => return,
             }
@@ -175,6 +191,10 @@ impl State<'_> {
     fn candidates(&self, failure: &Failure) -> Vec<Repair> {
         let mut candidates = vec![];
         let token = failure.token.map(|t| self.tokens[t]);
+        // A point is a part of what stands around it.
+        if self.token_before(failure).is_some_and(|t| t.text(self.source) == ".") {
+            return candidates;
+        }
         let first_of_line = token.is_none_or(|t| self.is_first_of_line(&t));
         let signs =
             if first_of_line { [")", "]", "}", "{", ",", ":", "="] } else { [",", ":", "=", ")", "]", "}", "{"] };
@@ -188,9 +208,14 @@ impl State<'_> {
                 after_previous: true,
             }));
         }
-        let Some(token) =
-            token.filter(|t| t.end - t.start == 1 && !matches!(t.kind, TokenKind::Word | TokenKind::Open))
-        else {
+        // Without a sign that joins two things, they would be two statements.
+        let is_stray = |t: &Token| match (t.kind, t.text(self.source)) {
+            (TokenKind::Word | TokenKind::Open | TokenKind::Number, _) | (TokenKind::Unknown, "$" | "@") => false,
+            (_, "=" | "," | ";") | (TokenKind::Close, _) => true,
+            (TokenKind::Operator, ":") => !failure.in_block() || !failure.at_boundary(),
+            (kind, _) => kind != TokenKind::Operator,
+        };
+        let Some(token) = token.filter(|t| t.end - t.start == 1 && is_stray(t)) else {
             return candidates;
         };
         let range = token.start..token.end;
