@@ -25,6 +25,7 @@ pub mod number;
 mod planes;
 pub mod position;
 pub mod quantized;
+mod regions;
 #[cfg(test)]
 mod tests;
 pub mod training;
@@ -449,6 +450,7 @@ operations! {
         recurrence::Recurrence,
         recurrent::Recurrent,
         roi_align::RoiAlign,
+        roi_pool::RoiPool,
     }
     quantized {
         Conv2dW8,
