@@ -495,6 +495,7 @@ operations! {
         pointwise_loss_gradient::PointwiseLossGradient,
         prelu_gradient::PReluGradient,
         reduce_max_gradient::ReduceMaxGradient,
+        roi_align_gradient::RoiAlignGradient,
         slice_gradient::SliceGradient,
         softmax_gradient::SoftmaxGradient,
         squared_norm::SquaredNorm,

@@ -5,7 +5,7 @@ use super::gradient::{Gradient, Gradients};
 use super::images::Images;
 use super::layer::{Arity, Layer, LayerError, ParamType, Preset, param};
 use super::planes::fill_planes;
-use super::{Op, Operation, ShapeError, regions};
+use super::{Op, Operation, RoiAlignGradient, ShapeError, regions};
 use crate::tensor::{Shape, Tensor};
 
 attribute_enum! {
@@ -46,11 +46,20 @@ struct Extent {
 }
 
 /// What the samples of a bin mix along an axis.
-struct Taps {
+pub(super) struct Taps {
     /// Pixels, and their shares of samples. None is 0.
-    shares: Vec<(usize, f64)>,
+    pub shares: Vec<(usize, f64)>,
     /// Whether a sample is outside of the image, or on a pixel, so that its neighbour's share is 0.
     has_zeros: bool,
+}
+
+/// A box of an image: what its bins mix of rows and of columns, and how many samples a bin has.
+pub(super) struct Region {
+    pub image: usize,
+    pub rows: Vec<Taps>,
+    pub columns: Vec<Taps>,
+    /// At least 1.
+    pub samples: f64,
 }
 
 impl RoiAlign {
@@ -102,6 +111,17 @@ impl RoiAlign {
         Taps { shares, has_zeros: inside < samples }
     }
 
+    /// A box of so many images of a height and a width.
+    pub(super) fn region(&self, boxes: &Tensor, row: usize, [images, height, width]: [usize; 3]) -> Region {
+        let (image, ends) = regions::region(boxes, row, images);
+        let extents = [0, 1].map(|axis| self.extent(ends.map(|end| end[axis]), axis));
+        let [rows, columns] = [0, 1].map(|axis| {
+            (0..self.size[axis]).map(|bin| self.taps(&extents[axis], bin, [height, width][axis])).collect()
+        });
+        let samples = f64::from(extents[0].samples) * f64::from(extents[1].samples);
+        Region { image, rows, columns, samples: samples.max(1.0) }
+    }
+
     /// A bin of an image whose rows have so many pixels.
     fn bin(&self, image: &[f32], width: usize, rows: &Taps, columns: &Taps, samples: f64) -> f64 {
         let mut sum = 0.0;
@@ -117,7 +137,7 @@ impl RoiAlign {
             }
         }
         match self.mode {
-            RoiMode::Avg => sum / samples.max(1.0),
+            RoiMode::Avg => sum / samples,
             RoiMode::Max => most.unwrap_or(0.0),
         }
     }
@@ -175,22 +195,23 @@ impl Operation for RoiAlign {
     fn evaluate(&self, inputs: &[&Tensor], _: &[&Tensor], output: &Shape) -> Tensor {
         let [images, channels, h, w] = inputs[0].shape().nchw().expect("checked by the shape rule");
         fill_planes(output, |r, c, plane| {
-            let (image, ends) = regions::region(inputs[1], r, images);
-            let image = &inputs[0].data()[(image * channels + c) * h * w..][..h * w];
-            let extents = [0, 1].map(|axis| self.extent(ends.map(|end| end[axis]), axis));
-            let [rows, columns] = [0, 1].map(|axis| -> Vec<_> {
-                (0..self.size[axis]).map(|bin| self.taps(&extents[axis], bin, [h, w][axis])).collect()
-            });
-            let samples = f64::from(extents[0].samples) * f64::from(extents[1].samples);
+            let region = self.region(inputs[1], r, [images, h, w]);
+            let image = &inputs[0].data()[(region.image * channels + c) * h * w..][..h * w];
             for (i, result) in plane.iter_mut().enumerate() {
-                let (row, column) = (&rows[i / self.size[1]], &columns[i % self.size[1]]);
-                *result = self.bin(image, w, row, column, samples) as f32;
+                let (row, column) = (&region.rows[i / self.size[1]], &region.columns[i % self.size[1]]);
+                *result = self.bin(image, w, row, column, region.samples) as f32;
             }
         })
     }
 
-    fn gradient(&self, _: &mut Gradient) -> Gradients {
-        Err("has no gradient in netc yet".into())
+    fn gradient(&self, g: &mut Gradient) -> Gradients {
+        if self.mode == RoiMode::Max {
+            return Err("has no gradient in netc yet where the largest sample counts: take their mean".into());
+        }
+        let images = g.operand_shape(0).nchw().expect("checked by the shape rule");
+        let dx = g.add(RoiAlignGradient::of(self, images), &[g.of_result, g.operands[1]])?;
+        // Where boxes are is not learned from it, as in torchvision.
+        Ok(vec![Some(dx), None])
     }
 }
 

@@ -177,6 +177,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::AvgPoolGradient(op) => adjoint::average(e, step, op),
         Op::AdaptiveAvgPoolGradient(op) => adjoint::adaptive(e, step, op),
         Op::UpsampleGradient(op) => adjoint::upsample(e, step, op),
+        Op::RoiAlignGradient(op) => regions::align_gradient(e, step, op),
         Op::PadGradient(op) => adjoint::pad(e, step, op),
         Op::SliceGradient(op) => movement::slice_gradient(e, step, op),
         Op::ReduceMaxGradient(op) => reduce_gradient::emit(e, step, op),

@@ -12,18 +12,19 @@
 //! number, whatever it is, makes a task write elsewhere or take more time than the image's size allows. Pixels are brought
 //! within the image before they become addresses.
 
-use super::super::emit::{Emitted, Emitter};
+use super::super::emit::{Driver, Emitted, Emitter};
 use super::super::key::{Bits, KernelKey};
 use super::super::vector::{
-    Builder, Compare, Condition, Function, Inst, Int, IntOp, Operand, UnaryOp, Vector, VectorOp,
+    Builder, Callee, Compare, Condition, Function, Inst, Int, IntOp, Operand, UnaryOp, Vector, VectorOp,
 };
 use super::LANE;
 use super::indexed::in_range;
+use super::max_pool_gradient::Clear;
 use super::pool::combine;
 use crate::ops::global_pool::PoolKind;
 use crate::ops::roi_align::RoiMode;
-use crate::ops::{RoiAlign, RoiPool};
-use crate::plan::Step;
+use crate::ops::{RoiAlign, RoiAlignGradient, RoiPool};
+use crate::plan::{Step, View};
 use crate::target::Unit;
 
 /// Bytes of an entry: the bytes to the pixel in 64 bits, its share in 32, and nothing.
@@ -50,51 +51,127 @@ pub(crate) fn pool(e: &mut Emitter, step: &Step, op: &RoiPool) -> Emitted {
 fn emit(e: &mut Emitter, step: &Step, bins: Bins, size: [usize; 2], scale: f32) -> Emitted {
     super::check_blocks_are_vectors(e, step);
     let [image, boxes, output] = [&step.inputs[0], &step.inputs[1], &step.outputs[0]];
-    let [images, _, h, w] = image.image();
-    let (count, columns) = (boxes.shape[0], boxes.shape[1]);
-    let axes = [(h, size[0], image.row_stride()), (w, size[1], image.pixel_stride())]
-        .map(|(pixels, of_box, stride)| AxisKernel { bins, scale: Bits::of(scale), pixels, of_box, stride });
-    let [of_rows, of_columns] = axes.each_ref().map(|axis| e.kernel(axis));
-    let number = e.kernel(&NumberKernel { images });
-    let bin =
-        e.kernel(&BinKernel { bins, blocks: image.blocks(), strides: [image.block_stride(), output.block_stride()] });
-    // A vector to exchange numbers with integers through; then of each axis the records, and the entries.
-    let rows = e.unit().bytes();
-    let row_entries = rows + axes[0].of_box * RECORD;
-    let column_records = row_entries + 2 * axes[0].most() * ENTRY;
-    let column_entries = column_records + axes[1].of_box * RECORD;
-    let scratch = column_entries + 2 * axes[1].most() * ENTRY;
+    let tables = Tables::new(e, [image, boxes], bins, size, scale);
+    let strides = [image.block_stride(), output.block_stride()];
+    let bin = e.kernel(&BinKernel { bins, blocks: image.blocks(), strides });
+    let count = boxes.shape[0];
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, count, |d, task| {
             let [x, of_box, to] = [image, boxes, output].map(|view| d.view(e, view));
-            d.step(of_box, task.into(), columns * LANE);
+            d.step(of_box, task.into(), tables.columns * LANE);
             d.step(to, task.into(), output.batch_stride);
-            let scratch = d.scratch;
-            if columns == 5 && images > 1 {
-                d.b.call(number, [of_box, scratch].map(Operand::from).to_vec());
-                let number = d.b.load_word(scratch.at(0));
+            if let Some(number) = tables.image(d, of_box) {
                 d.step(x, number.into(), image.batch_stride);
             }
-            for (callee, column, records, entries) in
-                [(of_rows, columns - 3, rows, row_entries), (of_columns, columns - 4, column_records, column_entries)]
-            {
-                let end = d.b.add(of_box, column * LANE);
-                let [records, entries] = [records, entries].map(|at| d.b.add(scratch, at));
-                d.b.call(callee, [end, records, entries, scratch].map(Operand::from).to_vec());
-            }
-            let row = d.b.add(scratch, rows);
-            d.range(0i64, size[0], |d, _| {
-                let column = d.b.add(scratch, column_records);
-                d.range(0i64, size[1], |d, _| {
-                    d.b.call(bin, [x, to, row, column].map(Operand::from).to_vec());
-                    d.b.advance(to, output.pixel_stride());
-                    d.b.advance(column, RECORD);
-                });
-                d.b.advance(row, RECORD);
+            tables.fill(d, of_box);
+            tables.bins(d, |d, [row, column]| {
+                d.b.call(bin, [x, to, row, column].map(Operand::from).to_vec());
+                d.b.advance(to, output.pixel_stride());
             });
         });
     });
-    Emitted { entry, grid: count, scratch }
+    Emitted { entry, grid: count, scratch: tables.scratch }
+}
+
+/// One task is a channel block of an image: boxes meet, and are taken in order.
+pub(crate) fn align_gradient(e: &mut Emitter, step: &Step, op: &RoiAlignGradient) -> Emitted {
+    super::check_blocks_are_vectors(e, step);
+    let ([dy, boxes], dx) = ([&step.inputs[0], &step.inputs[1]], &step.outputs[0]);
+    let [images, _, h, w] = dx.image();
+    let bins = Bins::Samples { count: op.samples, aligned: op.aligned, mode: RoiMode::Avg };
+    let tables = Tables::new(e, [dx, boxes], bins, op.size, op.scale);
+    let (clear, share) = (e.kernel(&Clear { vectors: h * w }), e.kernel(&ShareKernel));
+    let (blocks, count) = (dx.blocks(), boxes.shape[0]);
+    let of_all = op.size[0] * op.size[1] * dy.pixel_stride();
+    let entry = e.driver(&super::step_name(e, step), |e, d| {
+        d.tasks(0, images * blocks, |d, task| {
+            let (image, block) = d.split(task, blocks);
+            let [of_box, from, to] = [boxes, dy, dx].map(|view| d.view(e, view));
+            d.step(to, image, dx.batch_stride);
+            d.step(to, block, dx.block_stride());
+            d.step(from, block, dy.block_stride());
+            d.b.call(clear, vec![to.into()]);
+            d.range(0i64, count, |d, _| {
+                let add = |d: &mut Driver| {
+                    tables.fill(d, of_box);
+                    tables.bins(d, |d, [row, column]| {
+                        d.b.call(share, [to, from, row, column].map(Operand::from).to_vec());
+                        d.b.advance(from, dy.pixel_stride());
+                    });
+                    d.b.advance(from, -(of_all as i64));
+                };
+                match tables.image(d, of_box) {
+                    Some(number) => d.if_then(Condition::Equal, number, image, add),
+                    None => add(d),
+                }
+                d.b.advance(of_box, tables.columns * LANE);
+                d.b.advance(from, dy.batch_stride);
+            });
+        });
+    });
+    Emitted { entry, grid: images * blocks, scratch: tables.scratch }
+}
+
+/// What the bins of a box read, in scratch memory: a vector to exchange numbers with integers through; then of each axis the
+/// records of its bins, and their entries.
+struct Tables {
+    number: Callee,
+    kernels: [Callee; 2],
+    /// Where records and entries of each axis are.
+    places: [[usize; 2]; 2],
+    scratch: usize,
+    size: [usize; 2],
+    images: usize,
+    /// Numbers of a box.
+    columns: usize,
+}
+
+impl Tables {
+    fn new(e: &mut Emitter, [image, boxes]: [&View; 2], bins: Bins, size: [usize; 2], scale: f32) -> Tables {
+        let [images, _, h, w] = image.image();
+        let axes = [(h, size[0], image.row_stride()), (w, size[1], image.pixel_stride())]
+            .map(|(pixels, of_box, stride)| AxisKernel { bins, scale: Bits::of(scale), pixels, of_box, stride });
+        let mut scratch = e.unit().bytes();
+        let mut place = |bytes: usize| {
+            scratch += bytes;
+            scratch - bytes
+        };
+        let places = axes.each_ref().map(|axis| [axis.of_box * RECORD, 2 * axis.most() * ENTRY].map(&mut place));
+        let kernels = axes.each_ref().map(|axis| e.kernel(axis));
+        let number = e.kernel(&NumberKernel { images });
+        Tables { number, kernels, places, scratch, size, images, columns: boxes.shape[1] }
+    }
+
+    /// The image that a box says that it is of, where there are several.
+    fn image(&self, d: &mut Driver, of_box: Int) -> Option<Int> {
+        (self.columns == 5 && self.images > 1).then(|| {
+            d.b.call(self.number, [of_box, d.scratch].map(Operand::from).to_vec());
+            d.b.load_word(d.scratch.at(0))
+        })
+    }
+
+    /// Writes them down.
+    fn fill(&self, d: &mut Driver, of_box: Int) {
+        for (axis, kernel) in self.kernels.into_iter().enumerate() {
+            let end = d.b.add(of_box, (self.columns - 3 - axis) * LANE);
+            let [records, entries] = self.places[axis].map(|at| d.b.add(d.scratch, at));
+            d.b.call(kernel, [end, records, entries, d.scratch].map(Operand::from).to_vec());
+        }
+    }
+
+    /// Does something for each bin, row by row, with the records of its row and its column.
+    fn bins(&self, d: &mut Driver, body: impl FnOnce(&mut Driver, [Int; 2])) {
+        let [[rows, _], [columns, _]] = self.places;
+        let row = d.b.add(d.scratch, rows);
+        d.range(0i64, self.size[0], |d, _| {
+            let column = d.b.add(d.scratch, columns);
+            d.range(0i64, self.size[1], |d, _| {
+                body(d, [row, column]);
+                d.b.advance(column, RECORD);
+            });
+            d.b.advance(row, RECORD);
+        });
+    }
 }
 
 /// What bins are made of.
@@ -409,13 +486,9 @@ impl KernelKey for BinKernel {
         let mut b = Builder::new(format!("bin of a region {self:?}"), unit, 4);
         let records = [2, 3].map(|i| b.parameter(i));
         let ranges = records.map(|record| [0, END].map(|at| b.load_int(record.at(at))));
-        let (init, samples) = (b.splat(0.0), b.splat(1.0));
+        let (init, mut samples) = (b.splat(0.0), b.splat(1.0));
         match self.bins.mode() {
-            RoiMode::Avg => {
-                let counts = records.map(|record| b.broadcast(record.at(SAMPLES)));
-                let product = b.op(VectorOp::Mul, counts[0], counts[1]);
-                b.op_into(samples, VectorOp::Max, product, samples);
-            }
+            RoiMode::Avg => samples = samples_of(&mut b, records),
             // A sample without a share is 0, and so is a bin without samples.
             RoiMode::Max => {
                 let (zero, least) = (b.splat(0.0), b.splat(f32::NEG_INFINITY));
@@ -478,6 +551,43 @@ impl BinKernel {
     }
 }
 
+/// How many samples a bin has, at least 1.
+fn samples_of(b: &mut Builder, records: [Int; 2]) -> Vector {
+    let counts = records.map(|record| b.broadcast(record.at(SAMPLES)));
+    let product = b.op(VectorOp::Mul, counts[0], counts[1]);
+    with(b, VectorOp::Max, product, 1.0)
+}
+
+/// Shares the gradient of a bin out among its pixels, of one channel block.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ShareKernel;
+
+impl KernelKey for ShareKernel {
+    /// Parameters: the image's gradient, the bin's, the records of a row of bins and of a column.
+    fn build(&self, unit: Unit) -> Function {
+        let mut b = Builder::new("shares of a region", unit, 4);
+        let records = [2, 3].map(|i| b.parameter(i));
+        let [[row, last_row], [column, last_column]] =
+            records.map(|record| [0, END].map(|at| b.load_int(record.at(at))));
+        let samples = samples_of(&mut b, records);
+        let dy = b.load(b.parameter(1).at(0));
+        let dy = b.op(VectorOp::Div, dy, samples);
+        b.loop_range(row, last_row, ENTRY as i64, |b, row| {
+            let (to, of_row) = (b.load_int(row.at(0)), b.broadcast(row.at(SHARE)));
+            b.advance(to, b.parameter(0));
+            let of_row = b.op(VectorOp::Mul, dy, of_row);
+            b.loop_range(column, last_column, ENTRY as i64, |b, column| {
+                let (at, share) = (b.load_int(column.at(0)), b.broadcast(column.at(SHARE)));
+                b.advance(at, to);
+                let sum = b.load(at.at(0));
+                b.fma(sum, of_row, share);
+                b.store(at.at(0), sum);
+            });
+        });
+        b.finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -506,6 +616,29 @@ mod tests {
             let mut graph = b.finish(&[y]);
             randomize_weights(&mut graph, 3);
             check_on(&graph, &[x.clone(), rows], tolerance);
+        }
+    }
+
+    /// Gradients of boxes that overlap, and of boxes of any numbers.
+    #[test]
+    fn gradients() {
+        let mut random = Draws::new(4, 0, [0; 3]);
+        for (image, size, samples, aligned) in
+            [([2, 19, 6, 7], [3, 2], 0, false), ([1, 3, 5, 9], [2, 2], 2, true), ([3, 40, 4, 4], [1, 5], 0, true)]
+        {
+            let align = RoiAlign { size, scale: 0.6, samples, aligned, mode: RoiMode::Avg };
+            let mut boxes: Vec<f32> = (0..60).map(|_| random.below(60) as f32 / 4.0 - 1.0).collect();
+            boxes[7] = f32::NAN;
+            boxes[13] = f32::INFINITY;
+            boxes[18] = 1e9;
+            boxes.chunks_mut(5).for_each(|row| row[0] = random.below(3) as f32);
+            let dy = [12, image[1], size[0], size[1]];
+            let numbers = (0..dy.iter().product()).map(|_| random.below(2001) as f32 / 1000.0 - 1.0);
+            let inputs = [Tensor::new(dy, numbers.collect::<Vec<_>>()), Tensor::new([12, 5], boxes)];
+            let mut b = GraphBuilder::new("regions", Phase::Infer);
+            let operands = [b.input(dy), b.input([12, 5])];
+            let dx = b.add(RoiAlignGradient::of(&align, image), &operands);
+            check_on(&b.finish(&[dx]), &inputs, 1e-5);
         }
     }
 
