@@ -108,7 +108,7 @@ pub(crate) const COMMANDS: [&str; 19] = [
 enum Word {
     /// A mapping: `--shape x=1,3` is `shapes={"x": [1, 3]}`.
     Pairs(&'static str),
-    /// A mapping of texts.
+    /// A mapping of texts: `--rename a=b` is `rename={"a": "b"}`.
     Texts(&'static str),
     /// A text.
     Text(&'static str),
@@ -142,14 +142,14 @@ const WORDS: [(&str, Word, Word); 25] = {
         ("model", Text("model"), Text("model")),
         ("output", Text("output"), Command("compile")),
         ("overwrite", Switch("overwrite"), Command("train")),
-        ("precision", Text("precision"), Command("compile")),
-        ("rename", Texts("rename"), Command("compile")),
+        ("precision", Text("precision"), Text("precision")),
+        ("rename", Texts("rename"), Texts("renames")),
         ("resume", Switch("resume"), Command("train")),
-        ("seed", Number("seed"), Command("compile")),
-        ("set", Pairs("set"), Command("compile")),
+        ("seed", Number("seed"), Other("options.seed")),
+        ("set", Pairs("set"), Texts("settings")),
         ("shape", Pairs("shapes"), Pairs("shapes")),
         ("strict", Switch("strict"), Switch("strict")),
-        ("target-features", Text("target"), Command("compile")),
+        ("target-features", Text("target"), Text("target")),
         ("weights", Text("weights"), Text("weights")),
     ]
 };
@@ -202,7 +202,7 @@ fn argument(word: Word, value: Option<&str>) -> String {
             None => format!("{name}={value}"),
         },
         (Word::Texts(name), Some(value)) => {
-            let (key, value) = value.rsplit_once('=').unwrap_or((value, ""));
+            let (key, value) = value.split_once('=').unwrap_or((value, ""));
             format!("{name}={{{key:?}: {value:?}}}")
         }
         (Word::Text(name), Some(value)) => format!("{name}={value:?}"),
@@ -237,13 +237,17 @@ fn member(word: Word, value: Option<&str>) -> String {
             let (key, value) = value.split_once('=').unwrap_or((value, ""));
             format!("options.{name} = {{{key:?}, {{{}}}}}", value.split(',').collect::<Vec<_>>().join(", "))
         }
+        (Word::Texts(name), Some(value)) => {
+            let (key, value) = value.split_once('=').unwrap_or((value, ""));
+            format!("options.{name} = {{{key:?}, {value:?}}}")
+        }
         (Word::Text(name), Some(value)) => format!("options.{name} = {value:?}"),
         (Word::Number(name), Some(value)) => format!("options.{name} = {value}"),
         (Word::Switch(name), _) => format!("options.{name} = 1"),
         (Word::Pairs(name) | Word::Texts(name) | Word::Text(name) | Word::Number(name), None) => {
             format!("options.{name}")
         }
-        (Word::Texts(name) | Word::Other(name) | Word::Command(name), _) => name.into(),
+        (Word::Other(name) | Word::Command(name), _) => name.into(),
     }
 }
 
@@ -275,11 +279,15 @@ mod tests {
                 "`fix={\"rate\": VALUE}` makes it a constant",
                 "`options.fixed = {\"rate\", {VALUE}}` makes it a constant",
             ),
-            ("set it: --set classes=…", "set it: `set={\"classes\": …}`", "set it: `netc compile --set classes=…`"),
+            (
+                "set it: --set classes=…",
+                "set it: `set={\"classes\": …}`",
+                "set it: `options.settings = {\"classes\", \"…\"}`",
+            ),
             (
                 "all begin with `net.`: --rename '^net\\.=' takes it away",
                 "all begin with `net.`: `rename={\"^net\\\\.\": \"\"}` takes it away",
-                "all begin with `net.`: `netc compile --rename '^net\\.='` takes it away",
+                "all begin with `net.`: `options.renames = {\"^net\\\\.\", \"\"}` takes it away",
             ),
             (
                 "`--model a` or `--model b`",

@@ -20,18 +20,22 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     if let Some(content) = stream::content(path).map_err(|e| explained(e, path))? {
         return Ok(content);
     }
-    let file = File::open(path)?;
+    let file = File::open(path);
+    #[cfg(feature = "compile")]
+    let file = file.map_err(|e| explained(e, path));
+    let file = file?;
     match file.metadata()?.is_dir() {
         true => Err(io::ErrorKind::IsADirectory.into()),
         false => Ok(file),
     }
 }
 
-/// Where a file is missing: that it is, and which of its folder may be meant.
+/// Why a file cannot be opened: where it is missing, that it is, and which of its folder may be meant; else what the system
+/// says, without its number.
 #[cfg(feature = "compile")]
 pub(crate) fn explained(error: io::Error, path: &Path) -> io::Error {
     if error.kind() != io::ErrorKind::NotFound {
-        return error;
+        return plain(error);
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let message = match (std::fs::read_dir(folder), path.file_name()) {
@@ -48,6 +52,17 @@ pub(crate) fn explained(error: io::Error, path: &Path) -> io::Error {
         (Ok(_), None) => "there is no such file".into(),
     };
     io::Error::new(io::ErrorKind::NotFound, message)
+}
+
+/// An error of the system in its words, without the number that the standard library puts behind them.
+#[cfg(feature = "compile")]
+pub(crate) fn plain(error: io::Error) -> io::Error {
+    let Some(number) = error.raw_os_error() else { return error };
+    let text = error.to_string();
+    let words = text.trim_end_matches(&format!(" (os error {number})"));
+    let mut letters = words.chars();
+    let first = letters.next().map(|first| first.to_ascii_lowercase());
+    io::Error::new(error.kind(), first.into_iter().chain(letters).collect::<String>())
 }
 
 /// Names of a folder that a missing one is compared with.

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 // The number of this interface. It changes when programs have to be built anew.
-#define NETC_ABI_VERSION 2
+#define NETC_ABI_VERSION 3
 
 // What came of a call. Of all but `NETC_OK`, `netc_last_error` tells more.
 typedef enum netc_status {
@@ -127,6 +127,22 @@ typedef struct netc_constant {
   size_t count;
 } netc_constant;
 
+// The value of a parameter of a network's text.
+typedef struct netc_setting {
+  // Of the parameter, UTF-8.
+  const char *name;
+  // The value as a text has it: "10", "0.5", "true", "[1, 2]". What is no such constant is a string.
+  const char *value;
+} netc_setting;
+
+// What names of weights in their file become, to be those of the network.
+typedef struct netc_rename {
+  // A regular expression, UTF-8, that matches any part of a name, such as "^module\\.".
+  const char *pattern;
+  // What stands in place of the match; "$1" and "${name}" are groups of the expression.
+  const char *replacement;
+} netc_rename;
+
 // How a network is compiled. All zeros are the defaults.
 typedef struct netc_compile_options {
   // How the model runs.
@@ -159,6 +175,40 @@ typedef struct netc_compile_options {
   const struct netc_constant *fixed;
   // How many there are.
   size_t fixed_count;
+  // Values of parameters of the model, each named once; null for those that the text states.
+  const struct netc_setting *settings;
+  // How many there are.
+  size_t setting_count;
+  // Renames weights of the files, in this order; null for names as they are.
+  const struct netc_rename *renames;
+  // How many there are.
+  size_t rename_count;
+  // More files of weights, which hold them together with `weights`; null for none.
+  const char *const *more_weights;
+  // How many there are.
+  size_t more_weight_count;
+  // 1 if weights that the files lack may keep their initial values.
+  uint32_t allow_missing;
+  // 1 if the files may have tensors that the network does not have.
+  uint32_t allow_extra;
+  // A number by which weights are initialised, whatever files there are; null for the files.
+  const uint64_t *seed;
+  // In what layers store and multiply: "f32", "bf16", or such as "fastest-within=1e-2", whatever is the fastest as long as
+  // outputs keep so near to those of f32, as a share of an output's largest value; null for f32.
+  const char *precision;
+  // The CPU that code is made for, such as "avx2", which this one must have; null for this one.
+  const char *target;
+  // Labels of values that are the outputs, in place of the network's own; what comes after them is left out. Null for none.
+  const char *const *until;
+  // How many there are.
+  size_t until_count;
+  // Labels of values that become inputs; what comes before them is left out. Null for none.
+  const char *const *from;
+  // How many there are.
+  size_t from_count;
+  // What messages call a network that is in memory: a path, beside which files that it names are looked for; null for
+  // "<text>" or "<bytes>" in the current folder.
+  const char *name;
 } netc_compile_options;
 
 // 32-bit floating point.
@@ -414,7 +464,7 @@ enum netc_status netc_model_compile_text(const char *source,
                                          struct netc_model **out);
 
 // Compiles a network of the bytes of its file: an ONNX model, a portable model or a text, which needs no zero at its end. They
-// are copied; data beside an ONNX model are looked for in the current folder. Otherwise as `netc_model_compile`. Thread-safe.
+// are copied; data beside an ONNX model are looked for in the current folder, or beside the `name` of the options. Otherwise as `netc_model_compile`. Thread-safe.
 //
 // # Safety
 // `bytes` leads to `size` bytes; the rest as for `netc_model_compile`.

@@ -1,11 +1,12 @@
 //! The compiler, in libraries that have it.
 
+use std::collections::BTreeSet;
 use std::ffi::{c_char, c_void};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use netc_lib::advice::Interface;
-use netc_lib::{Cache, Compiler, Error, NetworkSource, Warning, Warnings};
+use netc_lib::{Cache, Compiler, Error, NetworkSource, Target, Warning, Warnings};
 
 use crate::error::{Failure, Result, call, netc_status};
 use crate::model::{Origin, bytes_of, give, netc_model, netc_options, path, text};
@@ -47,6 +48,28 @@ pub struct netc_picture_size {
     pub width: usize,
 }
 
+/// The value of a parameter of a network's text.
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "C's names")]
+#[derive(Clone, Copy, Debug)]
+pub struct netc_setting {
+    /// Of the parameter, UTF-8.
+    pub name: *const c_char,
+    /// The value as a text has it: "10", "0.5", "true", "[1, 2]". What is no such constant is a string.
+    pub value: *const c_char,
+}
+
+/// What names of weights in their file become, to be those of the network.
+#[repr(C)]
+#[allow(non_camel_case_types, reason = "C's names")]
+#[derive(Clone, Copy, Debug)]
+pub struct netc_rename {
+    /// A regular expression, UTF-8, that matches any part of a name, such as "^module\\.".
+    pub pattern: *const c_char,
+    /// What stands in place of the match; "$1" and "${name}" are groups of the expression.
+    pub replacement: *const c_char,
+}
+
 /// How a network is compiled. All zeros are the defaults.
 #[repr(C)]
 #[allow(non_camel_case_types, reason = "C's names")]
@@ -82,6 +105,40 @@ pub struct netc_compile_options {
     pub fixed: *const netc_constant,
     /// How many there are.
     pub fixed_count: usize,
+    /// Values of parameters of the model, each named once; null for those that the text states.
+    pub settings: *const netc_setting,
+    /// How many there are.
+    pub setting_count: usize,
+    /// Renames weights of the files, in this order; null for names as they are.
+    pub renames: *const netc_rename,
+    /// How many there are.
+    pub rename_count: usize,
+    /// More files of weights, which hold them together with `weights`; null for none.
+    pub more_weights: *const *const c_char,
+    /// How many there are.
+    pub more_weight_count: usize,
+    /// 1 if weights that the files lack may keep their initial values.
+    pub allow_missing: u32,
+    /// 1 if the files may have tensors that the network does not have.
+    pub allow_extra: u32,
+    /// A number by which weights are initialised, whatever files there are; null for the files.
+    pub seed: *const u64,
+    /// In what layers store and multiply: "f32", "bf16", or such as "fastest-within=1e-2", whatever is the fastest as long as
+    /// outputs keep so near to those of f32, as a share of an output's largest value; null for f32.
+    pub precision: *const c_char,
+    /// The CPU that code is made for, such as "avx2", which this one must have; null for this one.
+    pub target: *const c_char,
+    /// Labels of values that are the outputs, in place of the network's own; what comes after them is left out. Null for none.
+    pub until: *const *const c_char,
+    /// How many there are.
+    pub until_count: usize,
+    /// Labels of values that become inputs; what comes before them is left out. Null for none.
+    pub from: *const *const c_char,
+    /// How many there are.
+    pub from_count: usize,
+    /// What messages call a network that is in memory: a path, beside which files that it names are looked for; null for
+    /// "<text>" or "<bytes>" in the current folder.
+    pub name: *const c_char,
 }
 
 /// A list of C's.
@@ -101,37 +158,147 @@ unsafe fn list<'l, T>(what: &str, first: *const T, count: usize) -> Result<&'l [
 /// Lists have no more than this.
 const MAX_LIST: usize = 1 << 16;
 
+/// A list of texts.
+///
+/// # Safety
+/// As [`list`], of texts that end in zeros or are null pointers.
+unsafe fn texts<'l>(what: &str, first: *const *const c_char, count: usize) -> Result<Vec<&'l str>> {
+    // SAFETY: by this function's own contract.
+    let texts = unsafe { list(what, first, count) }?.iter();
+    // SAFETY: as above.
+    texts.map(|&one| unsafe { text(&format!("one of {what}"), one) }).collect()
+}
+
+/// A text of the options; none where it is a null pointer.
+///
+/// # Safety
+/// The text ends in a zero or is a null pointer.
+unsafe fn given<'t>(what: &str, text: *const c_char) -> Result<Option<&'t str>> {
+    // SAFETY: by this function's own contract.
+    if text.is_null() { Ok(None) } else { unsafe { self::text(what, text) }.map(Some) }
+}
+
+/// Names that a list has, each of them once: which of two values is meant, nobody knows.
+struct Once<'l> {
+    what: &'static str,
+    names: BTreeSet<&'l str>,
+}
+
+impl<'l> Once<'l> {
+    fn of(what: &'static str) -> Self {
+        Self { what, names: BTreeSet::new() }
+    }
+
+    fn name(&mut self, name: &'l str) -> Result<&'l str> {
+        match self.names.insert(name) {
+            true => Ok(name),
+            false => Err(Failure::invalid(format!("{} have `{name}` twice", self.what))),
+        }
+    }
+}
+
 /// # Safety
 /// As [`list`], of shapes whose names end in zeros and whose sizes are as many as their ranks say.
 unsafe fn shaped(mut compiler: Compiler, first: *const netc_shape, count: usize) -> Result<Compiler> {
+    let mut once = Once::of("the shapes");
     // SAFETY: by this function's own contract.
     for shape in unsafe { list("the shapes", first, count) }? {
         // SAFETY: as above.
         let (name, sizes) =
             unsafe { (text("a shape's name", shape.name)?, list("a shape's sizes", shape.sizes, shape.rank)?) };
-        compiler = compiler.shape(name, sizes);
+        compiler = compiler.shape(once.name(name)?, sizes);
     }
     Ok(compiler)
 }
 
+/// The weights that the options ask for.
+///
+/// # Safety
+/// As [`asked`].
+unsafe fn weighted(mut compiler: Compiler, options: &netc_compile_options) -> Result<Compiler> {
+    // SAFETY: by this function's own contract, here and below.
+    let more = unsafe { list("the files of weights", options.more_weights, options.more_weight_count) }?;
+    let first = Some(options.weights).filter(|weights| !weights.is_null());
+    let files: Vec<_> = first.into_iter().chain(more.iter().copied()).collect();
+    // SAFETY: as above.
+    if let Some(&seed) = unsafe { options.seed.as_ref() } {
+        if !files.is_empty() {
+            return Err(Failure::invalid("weights are of files or of a seed, and the options have both"));
+        }
+        compiler = compiler.seed(seed);
+    }
+    for file in files {
+        // SAFETY: as above.
+        compiler = compiler.weights(unsafe { path("the weights", file) }?);
+    }
+    compiler.allow_missing = options.allow_missing != 0;
+    compiler.allow_extra = options.allow_extra != 0;
+    // SAFETY: as above.
+    for rename in unsafe { list("the renames", options.renames, options.rename_count) }? {
+        // SAFETY: as above.
+        let (pattern, replacement) = unsafe {
+            (text("a rename's pattern", rename.pattern)?, text("a rename's replacement", rename.replacement)?)
+        };
+        let renamed = compiler.rename(pattern, replacement);
+        compiler = renamed.map_err(|cause| Failure::invalid(format!("the renames: {cause}")))?;
+    }
+    Ok(compiler)
+}
+
+/// What options ask for.
+struct Asked {
+    /// For each size.
+    compilers: Vec<Compiler>,
+    cache: Option<Cache>,
+    /// What a network in memory is called.
+    name: Option<PathBuf>,
+}
+
 /// # Safety
 /// `options` is null or leads to options, whose texts end in zeros.
-unsafe fn compilers(options: *const netc_compile_options) -> Result<(Vec<Compiler>, Option<Cache>)> {
+unsafe fn asked(options: *const netc_compile_options) -> Result<Asked> {
     // SAFETY: by this function's own contract, here and below.
-    let Some(options) = (unsafe { options.as_ref() }) else { return Ok((vec![Compiler::new()], None)) };
+    let Some(options) = (unsafe { options.as_ref() }) else {
+        return Ok(Asked { compilers: vec![Compiler::new()], cache: None, name: None });
+    };
     // SAFETY: as above.
-    let mut compiler = Compiler::new().options(unsafe { netc_options::read(&raw const options.run) }?);
-    if !options.weights.is_null() {
-        // SAFETY: as above.
-        compiler = compiler.weights(unsafe { path("the weights", options.weights) }?);
+    let run = unsafe { netc_options::read(&raw const options.run) }?;
+    // SAFETY: as above.
+    let mut compiler = unsafe { weighted(Compiler::new().options(run), options) }?;
+    // SAFETY: as above.
+    let (model, precision, target) = unsafe {
+        (
+            given("the model's name", options.model)?,
+            given("the precision", options.precision)?,
+            given("the target", options.target)?,
+        )
+    };
+    compiler.model = model.map(String::from);
+    if let Some(precision) = precision {
+        compiler.plan.precision = precision.parse().map_err(|e| Failure::invalid(format!("the precision: {e}")))?;
     }
-    if !options.model.is_null() {
+    if let Some(target) = target {
+        compiler.target = Target::parse(target).map_err(|e| Failure::invalid(format!("the target: {e}")))?;
+    }
+    // SAFETY: as above.
+    let (until, from) = unsafe {
+        let until = texts("the labels of `until`", options.until, options.until_count)?;
+        (until, texts("the labels of `from`", options.from, options.from_count)?)
+    };
+    compiler = until.into_iter().fold(compiler, Compiler::until);
+    compiler = from.into_iter().fold(compiler, Compiler::from);
+    let mut once = Once::of("the settings");
+    // SAFETY: as above.
+    for setting in unsafe { list("the settings", options.settings, options.setting_count) }? {
         // SAFETY: as above.
-        compiler = compiler.model(unsafe { text("the model's name", options.model) }?);
+        let (name, value) =
+            unsafe { (text("a setting's name", setting.name)?, text("a setting's value", setting.value)?) };
+        compiler = compiler.set_text(once.name(name)?, value);
     }
     compiler.plan.strict = options.strict != 0;
     // SAFETY: as above.
     compiler = unsafe { shaped(compiler, options.shapes, options.shape_count) }?;
+    let mut once = Once::of("the constants");
     // SAFETY: as above.
     for constant in unsafe { list("the constants", options.fixed, options.fixed_count) }? {
         // SAFETY: as above, of names that end in zeros and so many numbers.
@@ -139,7 +306,7 @@ unsafe fn compilers(options: *const netc_compile_options) -> Result<(Vec<Compile
             let name = text("a constant's name", constant.name)?;
             (name, list("a constant's numbers", constant.values, constant.count)?)
         };
-        compiler = compiler.fix(name, values);
+        compiler = compiler.fix(once.name(name)?, values);
     }
     // SAFETY: as above.
     let (pictures, batches) = unsafe {
@@ -155,7 +322,9 @@ unsafe fn compilers(options: *const netc_compile_options) -> Result<(Vec<Compile
         false => Some(Cache::open(unsafe { path("the cache", options.cache) }?).map_err(|e| of_compiling(&e))?),
     };
     let cache = cache.map(|cache| if options.cache_size > 0 { cache.limited_to(options.cache_size) } else { cache });
-    Ok((compilers, cache))
+    // SAFETY: as above.
+    let name = (!options.name.is_null()).then(|| unsafe { path("the network's name", options.name) }).transpose()?;
+    Ok(Asked { compilers, cache, name })
 }
 
 fn compiled(compilers: &[Compiler], source: NetworkSource, cache: Option<Cache>) -> Result<netc_model> {
@@ -215,8 +384,8 @@ pub unsafe extern "C" fn netc_model_compile(
 ) -> netc_status {
     let make = || {
         // SAFETY: by this function's own contract.
-        let (path, (compilers, cache)): (PathBuf, _) = unsafe { (self::path("the path", path)?, compilers(options)?) };
-        compiled(&compilers, NetworkSource::File(path), cache)
+        let (path, asked): (PathBuf, _) = unsafe { (self::path("the path", path)?, asked(options)?) };
+        compiled(&asked.compilers, NetworkSource::File(path), asked.cache)
     };
     // SAFETY: by this function's own contract.
     unsafe { give(out, make) }
@@ -234,15 +403,16 @@ pub unsafe extern "C" fn netc_model_compile_text(
 ) -> netc_status {
     let make = || {
         // SAFETY: by this function's own contract.
-        let (source, (compilers, cache)) = unsafe { (text("the text", source)?, compilers(options)?) };
-        compiled(&compilers, NetworkSource::Text { name: "<text>".into(), text: source.into() }, cache)
+        let (source, asked) = unsafe { (text("the text", source)?, asked(options)?) };
+        let name = asked.name.unwrap_or_else(|| "<text>".into());
+        compiled(&asked.compilers, NetworkSource::Text { name, text: source.into() }, asked.cache)
     };
     // SAFETY: by this function's own contract.
     unsafe { give(out, make) }
 }
 
 /// Compiles a network of the bytes of its file: an ONNX model, a portable model or a text, which needs no zero at its end. They
-/// are copied; data beside an ONNX model are looked for in the current folder. Otherwise as `netc_model_compile`. Thread-safe.
+/// are copied; data beside an ONNX model are looked for in the current folder, or beside the `name` of the options. Otherwise as `netc_model_compile`. Thread-safe.
 ///
 /// # Safety
 /// `bytes` leads to `size` bytes; the rest as for `netc_model_compile`.
@@ -255,8 +425,9 @@ pub unsafe extern "C" fn netc_model_compile_bytes(
 ) -> netc_status {
     let make = || {
         // SAFETY: by this function's own contract.
-        let (bytes, (compilers, cache)) = unsafe { (bytes_of(bytes, size)?, compilers(options)?) };
-        compiled(&compilers, NetworkSource::Bytes { name: "<bytes>".into(), bytes: bytes.into() }, cache)
+        let (bytes, asked) = unsafe { (bytes_of(bytes, size)?, asked(options)?) };
+        let name = asked.name.unwrap_or_else(|| "<bytes>".into());
+        compiled(&asked.compilers, NetworkSource::Bytes { name, bytes: bytes.into() }, asked.cache)
     };
     // SAFETY: by this function's own contract.
     unsafe { give(out, make) }

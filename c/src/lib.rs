@@ -23,7 +23,7 @@ pub use picture::*;
 pub use compile::*;
 
 /// The number of this interface. It changes when programs have to be built anew.
-pub const NETC_ABI_VERSION: u32 = 2;
+pub const NETC_ABI_VERSION: u32 = 3;
 
 /// The interface that the library has, to be compared with `NETC_ABI_VERSION` of the header. Thread-safe.
 #[unsafe(no_mangle)]

@@ -383,10 +383,234 @@ static void bytes(void) {
     options.shape_count = 1;
     FAILS(NETC_BAD_NETWORK, netc_model_compile_text(SPARE, &options, &model), "which `options.batch` sets, not 4");
     options.shape_count = 0;
-    /* Tensors beside an ONNX model are looked for in the current folder, in which they are not. */
+    /* Tensors beside an ONNX model are looked for in the current folder, in which they are not, or beside what is named. */
     bytes = contents("tests/import/external.onnx", &size);
     FAILS(NETC_BAD_NETWORK, netc_model_compile_bytes(bytes, size, &options, &model), "<bytes>");
+    options.name = "tests/import/in memory.onnx";
+    EXPECT(netc_model_compile_bytes(bytes, size, &options, &model) == NETC_OK);
+    netc_model_free(model);
     free(bytes);
+}
+
+/* Parameters, weights under other names, precisions, and parts: what the command has as flags. */
+static const char *const WITH_PARAMETERS =
+    "netc 1\n"
+    "model m(width, act = \"relu\", deep = false) {\n"
+    "    input image: f32[N, 3, 8, 8]\n"
+    "    first: conv(width, 3, pad = 1)\n"
+    "    if deep {\n"
+    "        second: conv(width, 3, pad = 1)\n"
+    "    }\n"
+    "    if act == \"relu\" {\n"
+    "        end: relu\n"
+    "    } else {\n"
+    "        end: sigmoid\n"
+    "    }\n"
+    "    global_avg_pool\n"
+    "    flatten\n"
+    "    output mean\n"
+    "}\n";
+
+static size_t channels(const char *text, const netc_compile_options *options, size_t index) {
+    netc_model *model = NULL;
+    netc_port port;
+    EXPECT(netc_model_compile_text(text, options, &model) == NETC_OK);
+    EXPECT(netc_model_output(model, index, &port) == NETC_OK);
+    const size_t found = port.shape[1];
+    netc_model_free(model);
+    return found;
+}
+
+/* What a network says of one image of the digits. */
+static void digit(const char *path, const netc_compile_options *options, float scores[10]) {
+    static float image[28 * 28];
+    for (int i = 0; i < 28 * 28; i++) {
+        image[i] = (float)(i % 29) / 14.0f - 1.0f;
+    }
+    const size_t shape[] = {1, 1, 28, 28}, of_scores[] = {1, 10};
+    const netc_tensor in = {image, shape, 4, NETC_F32}, out = {scores, of_scores, 2, NETC_F32};
+    netc_model *model = NULL;
+    EXPECT(netc_model_compile(path, options, &model) == NETC_OK);
+    EXPECT(netc_model_run(model, &in, 1, &out, 1) == NETC_OK);
+    netc_model_free(model);
+}
+
+static void settings(const char *saved) {
+    netc_model *model = NULL;
+    netc_compile_options options = {0};
+    options.run.threads = 1;
+    FAILS(NETC_BAD_NETWORK, netc_model_compile_text(WITH_PARAMETERS, &options, &model),
+          "set it: `options.settings = {\"width\", \"\xe2\x80\xa6\"}`");
+    netc_setting given[] = {{"width", "6"}, {"act", "sigmoid"}, {"deep", " true "}};
+    options.settings = given;
+    options.setting_count = 3;
+    EXPECT(channels(WITH_PARAMETERS, &options, 0) == 6);
+    /* A model for another size has them, too. */
+    const size_t larger[] = {1, 3, 12, 12};
+    const netc_shape asked = {"image", larger, 4};
+    netc_model *other = NULL;
+    netc_port port;
+    EXPECT(netc_model_compile_text(WITH_PARAMETERS, &options, &model) == NETC_OK);
+    EXPECT(netc_model_save(model, saved) == NETC_OK);
+    EXPECT(netc_model_compile_for(model, &asked, 1, &other) == NETC_OK);
+    EXPECT(netc_model_output(other, 0, &port) == NETC_OK && port.shape[1] == 6);
+    netc_model_free(other);
+    netc_model_free(model);
+    EXPECT(netc_model_open(saved, NULL, &model) == NETC_OK);
+    EXPECT(netc_model_compile_for(model, &asked, 1, &other) == NETC_OK);
+    EXPECT(netc_model_output(other, 0, &port) == NETC_OK && port.shape[1] == 6);
+    netc_model_free(other);
+    netc_model_free(model);
+
+    const struct {
+        netc_setting last;
+        netc_status status;
+        const char *text;
+    } cases[] = {
+        {{"depth", "true"}, NETC_BAD_NETWORK, "no parameter `depth`"},
+        {{"", "true"}, NETC_BAD_NETWORK, "no parameter ``"},
+        {{"deep", "yes"}, NETC_BAD_NETWORK, "`deep` is a truth value, it cannot be set to yes"},
+        {{"deep", "1"}, NETC_BAD_NETWORK, "`deep` is a truth value, it cannot be set to 1"},
+        {{"deep", "\xff"}, NETC_INVALID_ARGUMENT, "a setting's value is no UTF-8"},
+        {{"deep", NULL}, NETC_INVALID_ARGUMENT, "a setting's value is a null pointer"},
+        {{NULL, "true"}, NETC_INVALID_ARGUMENT, "a setting's name is a null pointer"},
+        {{"width", "7"}, NETC_INVALID_ARGUMENT, "the settings have `width` twice"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        given[2] = cases[i].last;
+        FAILS(cases[i].status, netc_model_compile_text(WITH_PARAMETERS, &options, &model), cases[i].text);
+    }
+    given[2] = (netc_setting){"deep", "yes"};
+    FAILS(NETC_BAD_NETWORK, netc_model_compile_text(WITH_PARAMETERS, &options, &model), "write `options.settings = {\"deep\", \"true\"}`");
+    given[0].value = "0";
+    given[2].value = "false";
+    options.name = "my network";
+    FAILS(NETC_BAD_NETWORK, netc_model_compile_text(WITH_PARAMETERS, &options, &model), "my network:4:");
+    options = (netc_compile_options){0};
+    options.setting_count = 1;
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(SPEC, &options, &model), "null pointer");
+
+    /* Shapes and constants are named once, too. */
+    const netc_shape shapes[] = {asked, asked};
+    options = (netc_compile_options){0};
+    options.shapes = shapes;
+    options.shape_count = 2;
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(PICTURES, &options, &model), "the shapes have `image` twice");
+    const double rate[] = {16000};
+    const netc_constant constants[] = {{"rate", rate, 1}, {"rate", rate, 1}};
+    options = (netc_compile_options){0};
+    options.fixed = constants;
+    options.fixed_count = 2;
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(PICTURES, &options, &model), "the constants have `rate` twice");
+
+    /* A part. */
+    const char *const until[] = {"first", "end"}, *const from[] = {"first"}, *const none[] = {"firsd"}, *const null[] = {NULL};
+    given[0].value = "5";
+    options = (netc_compile_options){0};
+    options.settings = given;
+    options.setting_count = 1;
+    options.until = until;
+    options.until_count = 2;
+    EXPECT(netc_model_compile_text(WITH_PARAMETERS, &options, &model) == NETC_OK);
+    EXPECT(netc_model_output_count(model) == 2);
+    EXPECT(netc_model_output(model, 1, &port) == NETC_OK && strcmp(port.name, "end") == 0 && port.shape[2] == 8);
+    netc_model_free(model);
+    options.until_count = 0;
+    options.from = from;
+    options.from_count = 1;
+    EXPECT(netc_model_compile_text(WITH_PARAMETERS, &options, &model) == NETC_OK);
+    EXPECT(netc_model_input(model, 0, &port) == NETC_OK && strcmp(port.name, "first") == 0 && port.shape[1] == 5);
+    netc_model_free(model);
+    options.from = none;
+    FAILS(NETC_BAD_NETWORK, netc_model_compile_text(WITH_PARAMETERS, &options, &model), "did you mean `first`?");
+    options.from = null;
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(WITH_PARAMETERS, &options, &model),
+          "one of the labels of `from` is a null pointer");
+    options.from = NULL;
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile_text(WITH_PARAMETERS, &options, &model), "are a null pointer");
+}
+
+static void weights_and_precisions(void) {
+    static const char *const DIGITS = "models/digits/digits.net", *const WEIGHTS = "models/digits/digits.safetensors";
+    netc_model *model = NULL;
+    float plain[10], again[10];
+    netc_compile_options options = {0};
+    options.run.threads = 1;
+    digit(DIGITS, &options, plain);
+
+    /* Names there and back. */
+    const netc_rename renames[] = {{"^layer(\\d)\\.", "stage$1."}, {"^stage", "layer"}};
+    options.weights = WEIGHTS;
+    options.renames = renames;
+    options.rename_count = 2;
+    digit(DIGITS, &options, again);
+    EXPECT(memcmp(plain, again, sizeof(plain)) == 0);
+    options.rename_count = 1;
+    FAILS(NETC_BAD_WEIGHTS, netc_model_compile(DIGITS, &options, &model), "stage1.0.conv1.weight");
+    options.allow_missing = 1;
+    options.allow_extra = 1;
+    digit(DIGITS, &options, again);
+    EXPECT(memcmp(plain, again, sizeof(plain)) != 0);
+    options.allow_extra = 0;
+    FAILS(NETC_BAD_WEIGHTS, netc_model_compile(DIGITS, &options, &model), "stage1.0.conv1.weight");
+    options.allow_missing = 0;
+    const struct {
+        netc_rename rename;
+        netc_status status;
+        const char *text;
+    } cases[] = {
+        {{"(", ""}, NETC_INVALID_ARGUMENT, "the renames: `(` has no valid regular expression"},
+        {{"a=b", ""}, NETC_INVALID_ARGUMENT, "has an `=`"},
+        {{NULL, ""}, NETC_INVALID_ARGUMENT, "a rename's pattern is a null pointer"},
+        {{"a", NULL}, NETC_INVALID_ARGUMENT, "a rename's replacement is a null pointer"},
+        {{"a", "\xff"}, NETC_INVALID_ARGUMENT, "a rename's replacement is no UTF-8"},
+        {{"conv[12]", "conv"}, NETC_BAD_WEIGHTS, "would both be named"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        options.renames = &cases[i].rename;
+        FAILS(cases[i].status, netc_model_compile(DIGITS, &options, &model), cases[i].text);
+    }
+    options.renames = NULL;
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile(DIGITS, &options, &model), "the renames are a null pointer");
+    options.rename_count = 0;
+
+    /* Several files, and a seed in place of files. */
+    const char *const more[] = {WEIGHTS};
+    options.more_weights = more;
+    options.more_weight_count = 1;
+    FAILS(NETC_BAD_WEIGHTS, netc_model_compile(DIGITS, &options, &model), "the file is given twice");
+    options.weights = NULL;
+    digit(DIGITS, &options, again);
+    EXPECT(memcmp(plain, again, sizeof(plain)) == 0);
+    const uint64_t seeds[] = {7, 8};
+    options.seed = &seeds[0];
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile(DIGITS, &options, &model), "of files or of a seed");
+    options.more_weight_count = 0;
+    EXPECT(netc_model_compile(DIGITS, &options, &model) == NETC_OK && netc_model_has_random_weights(model) == 1);
+    netc_model_free(model);
+    float other[10];
+    digit(DIGITS, &options, again);
+    digit(DIGITS, &options, other);
+    EXPECT(memcmp(other, again, sizeof(again)) == 0 && memcmp(plain, again, sizeof(plain)) != 0);
+    options.seed = &seeds[1];
+    digit(DIGITS, &options, other);
+    EXPECT(memcmp(other, again, sizeof(again)) != 0);
+    options.seed = NULL;
+
+    /* A tolerance that nothing but f32 keeps, and none that it is. */
+    options.precision = "fastest-within=1e-12";
+    digit(DIGITS, &options, again);
+    EXPECT(memcmp(plain, again, sizeof(plain)) == 0);
+    options.precision = "int8";
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile(DIGITS, &options, &model), "the precision: there is no precision `int8`");
+    options.precision = "fastest-within=2";
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile(DIGITS, &options, &model), "no tolerance");
+    options.precision = "f32";
+    options.target = "host";
+    digit(DIGITS, &options, again);
+    EXPECT(memcmp(plain, again, sizeof(plain)) == 0);
+    options.target = "z80";
+    FAILS(NETC_INVALID_ARGUMENT, netc_model_compile(DIGITS, &options, &model), "the target: ");
 }
 
 /* Pictures by the steps of the text, and by the usual ones. */
@@ -669,6 +893,8 @@ int main(int argc, char **argv) {
     FAILS(NETC_BAD_MODEL, netc_model_open_bytes(saved, size / 2, NULL, &model), "memory");
     free(saved);
     bytes();
+    settings(argv[1]);
+    weights_and_precisions();
     sizes(argv[1]);
     elements();
     rows();

@@ -7,8 +7,10 @@ use xxhash_rust::xxh3::xxh3_64;
 /// transfer that took the file for text.
 pub(crate) const MAGIC: [u8; 8] = *b"\x89NETC\r\n\x1a";
 pub(crate) const VERSION: u32 = 2;
-/// A file that holds one of [`VERSION`], packed.
-pub(super) const PACKED_VERSION: u32 = 3;
+/// A file that holds one of [`VERSION`] as a DEFLATE stream.
+pub(super) const DEFLATE_VERSION: u32 = 3;
+/// A file that holds one of [`VERSION`] as an LZMA stream.
+pub(super) const LZMA_VERSION: u32 = 4;
 /// Sections begin at multiples of this; so does the operating system's unit of protection.
 pub(crate) const PAGE: u64 = 4096;
 /// The weights have a checksum for each block of this many bytes.

@@ -124,7 +124,7 @@ pub(crate) struct SourceArgs {
     /// Set a parameter of the model; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
-    /// Weights by the names that the labels give (safetensors, .pth, Keras's .h5 and .keras, .npz); without it, the .safetensors beside
+    /// Weights by the names that the labels give (safetensors, .pth, Keras's .h5 and .keras, .npz, .pkl); without it, the .safetensors beside
     /// the spec that has its name (NAME.MODEL.safetensors before NAME.safetensors, since a training of several models
     /// writes those), or else a seeded initialisation. FILE:KEY takes one of several sets of weights
     /// (`esrgan.pth:params`), or those whose names begin with `KEY.`. Said several times, the files hold the weights

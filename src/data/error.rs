@@ -36,7 +36,7 @@ pub enum DataError {
 #[allow(missing_docs, reason = "a variant's text and its message say what its fields are")]
 pub enum FileCause {
     #[error("{0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// No data set is there.
     #[error("there is no data set here; looked for {0}")]
     NothingFound(String),
@@ -70,6 +70,12 @@ pub enum FileCause {
     /// Somebody wrote to it.
     #[error("the file was changed while it was read: {0}")]
     Changed(String),
+}
+
+impl From<io::Error> for FileCause {
+    fn from(error: io::Error) -> Self {
+        Self::Io(opened::plain(error))
+    }
 }
 
 impl DataError {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::observer::Observer;
 use super::part::Part;
 use super::weights::WeightsFrom;
+use crate::elaborate;
 use crate::ir::Phase;
 use crate::ops::layer::Value;
 use crate::passes::Selection;
@@ -108,6 +109,12 @@ impl Compiler {
     pub fn set(mut self, name: impl Into<String>, value: Value) -> Self {
         self.set.push((name.into(), value));
         self
+    }
+
+    /// The value of a parameter of the model, as a text: `10`, `0.5`, `true`, `[1, 2]`. What is no constant of the language is a
+    /// string.
+    pub fn set_text(self, name: impl Into<String>, text: &str) -> Self {
+        self.set(name, elaborate::setting_value(text))
     }
 
     /// Compiles the network up to this value only, which becomes an output of that name; may be said several times.

@@ -548,6 +548,9 @@ impl Elaborator<'_> {
         }
         let decls = op.infer(&self.graph.shapes(operands)).map(|_| op.weights(&self.graph.shapes(operands)));
         let node = self.graph.add(op, operands, vec![], name, location)?;
+        if !frame.calls.is_empty() {
+            self.node_calls.insert(node, frame.calls.clone());
+        }
         if is_phased {
             self.note_place(node, &frame.scopes);
         }

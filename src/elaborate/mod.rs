@@ -32,6 +32,7 @@ mod statement;
 #[cfg(test)]
 mod tests;
 mod training;
+mod unread;
 mod value;
 
 use crate::diagnostic::{Diagnostic, Location, Severity, SourceId, Sources, Span};
@@ -189,8 +190,13 @@ pub(crate) fn parse_setting(text: &str) -> Result<(String, Value), String> {
     if name.is_empty() {
         return Err(format!("`{text}` has no name before the `=`"));
     }
-    let constant = crate::syntax::parse_expr(value).and_then(|e| expression::constant(&e));
-    Ok((name.to_string(), constant.unwrap_or_else(|| Value::Str(value.to_string()))))
+    Ok((name.to_string(), setting_value(value)))
+}
+
+/// The value of a model's parameter as a text: a constant of the language, else a string.
+pub(crate) fn setting_value(text: &str) -> Value {
+    let constant = crate::syntax::parse_expr(text.trim()).and_then(|e| expression::constant(&e));
+    constant.unwrap_or_else(|| Value::Str(text.trim().to_string()))
 }
 
 /// What the next statement works on.
@@ -315,6 +321,8 @@ struct Elaborator<'a> {
     class_labels_span: Option<Span>,
     /// The last node of each labelled statement.
     results: Vec<(NodeId, String)>,
+    /// The calls that ops were added in.
+    node_calls: HashMap<NodeId, Calls>,
     /// What the `let`s and `table`s at the top of each file bind.
     globals: HashMap<FileId, Bindings<Val>>,
     /// What the expression at hand binds itself: inside of all that its frame binds.
@@ -361,6 +369,7 @@ impl<'a> Elaborator<'a> {
             stated_sizes: HashMap::new(),
             class_labels_span: None,
             results: vec![],
+            node_calls: HashMap::new(),
             globals: HashMap::new(),
             locals: Bindings::default(),
             locations: HashMap::new(),

@@ -428,20 +428,6 @@ impl Elaborator<'_> {
         }
     }
 
-    /// Warns of what is computed and then dropped.
-    fn unread_values(&mut self) {
-        for id in self.graph.order() {
-            let node = self.graph.node(id);
-            if !self.graph.users(id).is_empty() || self.graph.is_output(id) {
-                continue;
-            }
-            let Some(span) = node.location.as_ref().map(|l| l.span) else { continue };
-            let what = if node.op().is_some() { "value" } else { "input" };
-            let diagnostic = Diagnostic::warning("unread-value", format!("nothing reads this {what}"));
-            self.report.add(diagnostic.primary(span, "computed for nothing"));
-        }
-    }
-
     fn useless_labels(&mut self) {
         for (name, span) in self.labels.useless() {
             let message = format!("the label `{name}` names no weights, and nothing reads it");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{Cause, JournalError};
 use super::{Column, Row};
+use crate::opened;
 
 /// What each row begins with.
 const BEGIN: [&str; 2] = ["step", "epoch"];
@@ -31,7 +32,7 @@ impl Table {
             file.write_all(format!("{}\n", header(columns)).as_bytes())?;
             Ok(file)
         };
-        let file = begin().map_err(|e: std::io::Error| JournalError::new(path, e))?;
+        let file = begin().map_err(|e: std::io::Error| JournalError::new(path, opened::explained(e, path)))?;
         Ok(Self { path: path.into(), file, columns: columns.len() })
     }
 
@@ -99,7 +100,7 @@ impl Table {
 /// # Errors
 /// Where the file is no table of these columns, or cannot be read.
 pub(super) fn read(path: &Path, columns: &[Column], mut take: impl FnMut(Row)) -> Result<(), JournalError> {
-    let file = File::open(path).map_err(|e| JournalError::new(path, e))?;
+    let file = opened::open(path).map_err(|e| JournalError::new(path, e))?;
     let mut lines = Lines::new(path, &file);
     let found = lines.next_line()?.unwrap_or_default();
     if found.trim_end() != header(columns) {
@@ -117,9 +118,9 @@ pub(super) fn read(path: &Path, columns: &[Column], mut take: impl FnMut(Row)) -
 /// # Errors
 /// Where the file is no table with such a column, or cannot be read.
 pub(super) fn read_column(path: &Path, column: &str, mut take: impl FnMut(f64, f64)) -> Result<(), JournalError> {
-    let file = File::open(path).map_err(|e| JournalError::new(path, e))?;
+    let file = opened::open(path).map_err(|e| JournalError::new(path, e))?;
     let mut lines = Lines::new(path, &file);
-    let header = lines.next_line()?.unwrap_or_default();
+    let header = lines.next_line()?.ok_or_else(|| JournalError::new(path, Cause::Empty))?;
     let names = cells(header.trim_end());
     let place = names.iter().skip(2).position(|name| name == column).filter(|_| names[..2] == BEGIN);
     let Some(place) = place else {

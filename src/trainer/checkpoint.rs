@@ -11,6 +11,7 @@ use serde_json::json;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::fit::Sums;
+use crate::opened;
 use crate::output::OutputFile;
 use crate::runtime::Stateful;
 use crate::tensor::Element;
@@ -90,7 +91,7 @@ pub(super) fn read(
 ) -> Result<Position, CheckpointError> {
     let failed = |cause| CheckpointError::Io { path: path.into(), cause };
     let malformed = |message: String| CheckpointError::Malformed { path: path.into(), message };
-    let content = std::fs::read(path).map_err(failed)?;
+    let content = std::fs::read(path).map_err(|e| failed(opened::explained(e, path)))?;
     let (_, header) = SafeTensors::read_metadata(&content).map_err(|e| malformed(e.to_string()))?;
     let text = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
     let text = text.ok_or_else(|| malformed(format!("it has no {KEY}")))?;

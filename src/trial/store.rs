@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::opened;
 use crate::output::OutputFile;
 
 const FORMAT: u32 = 1;
@@ -59,10 +60,14 @@ impl Tuning {
         let read = |cause| StoreError::Read { path: path.into(), cause };
         let file = match std::fs::File::open(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Tuning::empty()),
-            other => other.map_err(read)?,
+            other => other.map_err(|e| read(opened::plain(e)))?,
         };
         let mut text = String::new();
-        file.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(read)?;
+        file.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(|e| read(opened::plain(e)))?;
+        // As `mktemp` makes them.
+        if text.is_empty() {
+            return Ok(Tuning::empty());
+        }
         let damaged = |reason: String| StoreError::Damaged { path: path.into(), reason };
         if text.len() as u64 > MOST_BYTES {
             return Err(damaged(format!("it is larger than {} MiB", MOST_BYTES >> 20)));
@@ -152,7 +157,8 @@ mod tests {
     fn damage_is_told_by_its_place() {
         let reason = |text: &str| written(text).unwrap_err().to_string();
         assert!(reason("{ \"format\": 1, \"measured\": {").contains("EOF while parsing an object at line 1 column"));
-        assert!(reason("").contains("EOF"));
+        assert!(reason(" ").contains("EOF"));
+        assert_eq!(written("").unwrap(), Tuning::empty());
         assert!(reason("{ \"format\": 2, \"measured\": {} }").contains("has format 2"));
         assert!(reason("{ \"format\": 1, \"measured\": {}, \"more\": 1 }").contains("unknown field `more`"));
         let negative = "{ \"format\": 1, \"measured\": { \"cpu\": { \"conv\": { \"direct\": -1 } } } }";

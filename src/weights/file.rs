@@ -39,6 +39,8 @@ pub enum Format {
     PyTorch,
     /// `numpy.savez`
     Npz,
+    /// `pickle.dump` of a dictionary of NumPy's arrays.
+    Pickle,
     /// HDF5 as Keras writes it, alone or in a `.keras` archive; or any other.
     Hdf5,
     /// An ONNX model's own, which [`open`] does not read: their names are those of its text.
@@ -52,6 +54,7 @@ impl std::fmt::Display for Format {
             Format::Sharded => "sharded",
             Format::PyTorch => "PyTorch checkpoint",
             Format::Npz => "NumPy archive",
+            Format::Pickle => "pickle of NumPy arrays",
             Format::Hdf5 => "HDF5 file",
             Format::Onnx => "ONNX model",
         })
@@ -195,9 +198,9 @@ fn parse_part(file: &Buffer, key: Option<&str>, memory: Option<u64>) -> Result<W
         }
         bytes if bytes.starts_with(hdf5::SIGNATURE) => of_keras(keras::parse(file, memory)?)?,
         [0x80, 2..=5, ..] => {
-            let entries;
-            (entries, choice) = pth::parse_legacy(file, key)?;
-            (Format::PyTorch, entries)
+            let (format, entries);
+            (format, (entries, choice)) = pth::parse_pickle(file, key)?;
+            (format, entries)
         }
         bytes => return Err(unknown(bytes)),
     };
@@ -213,7 +216,7 @@ fn unknown(bytes: &[u8]) -> String {
         (b"\x08", "perhaps an ONNX model: `netc import` makes a network and weights of it"),
         (b"netc ", "it is a network; weights are what --weights takes"),
     ];
-    let known = "this is no file of weights that netc reads (safetensors, PyTorch checkpoint, Keras, .npz)";
+    let known = "this is no file of weights that netc reads (safetensors, PyTorch checkpoint, Keras, .npz, pickled NumPy arrays)";
     match kinds.iter().find(|(start, _)| bytes.starts_with(start)) {
         Some((_, kind)) => format!("{known}; {kind}"),
         None => kind_of(bytes).map_or(known.into(), |kind| format!("{known}; it is {kind}")),

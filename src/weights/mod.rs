@@ -11,6 +11,7 @@ mod hdf5;
 mod keras;
 pub mod load;
 pub(crate) mod matching;
+mod ndarray;
 mod npz;
 mod pickle;
 mod pth;

@@ -36,7 +36,8 @@ fn entry(archive: &mut Archive, member: &str) -> Result<Entry, String> {
     Ok(Entry { strides, ..row_by_row })
 }
 
-fn encoding(descr: &str) -> Encoding {
+/// What NumPy calls a type of numbers: its order of bytes, kind and size.
+pub(super) fn encoding(descr: &str) -> Encoding {
     match descr {
         "<f4" => Encoding::F32,
         "<f8" => Encoding::F64,

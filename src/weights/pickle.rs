@@ -2,7 +2,7 @@
 //!
 //! A pickle is a program for a stack machine that may import and call anything. This reader has no
 //! calls: it builds containers, numbers and strings, and records a call to one of the few
-//! [`FUNCTIONS`] that rebuild tensors as [`Object::Call`], for [`super::pth`] to make sense of. Any
+//! [`FUNCTIONS`] that rebuild tensors and arrays as [`Object::Call`], for [`super::pth`] to make sense of. Any
 //! other name, and what would be made by it, is an [`Object::Unknown`]: programs keep settings and
 //! optimizers beside the tensors, and only who needs what is unknown refuses it. Work and memory are
 //! linear in the pickle's length; containers that contain themselves are possible and concern whoever
@@ -60,7 +60,7 @@ pub(crate) enum PickleError {
     TooLarge,
 }
 
-/// Names that a pickle may mention. Those of storages, tensors and number types are data; calling
+/// Names that a pickle may mention. Those of storages, tensors, arrays and number types are data; calling
 /// one is recorded, never done.
 const FUNCTIONS: &[(&str, &[&str])] = &[
     ("collections", &["OrderedDict"]),
@@ -77,6 +77,12 @@ const FUNCTIONS: &[(&str, &[&str])] = &[
         ],
     ),
     ("torch._tensor", &["_rebuild_from_type_v2"]),
+    ("numpy", &["ndarray", "dtype"]),
+    ("numpy.core.multiarray", &["_reconstruct", "scalar"]),
+    ("numpy._core.multiarray", &["_reconstruct", "scalar"]),
+    ("numpy.core.numeric", &["_frombuffer"]),
+    ("numpy._core.numeric", &["_frombuffer"]),
+    ("_codecs", &["encode"]),
     ("torch.nn.parameter", &["Parameter", "Buffer"]),
     ("torch.storage", &["UntypedStorage", "TypedStorage", "_TypedStorage"]),
     (
@@ -135,6 +141,7 @@ impl Global<'_> {
 #[derive(Debug)]
 pub(crate) struct Pickle<'a> {
     objects: Vec<Object<'a>>,
+    states: HashMap<Id, Id>,
     pub root: Id,
     /// Bytes read; what follows is not the pickle's.
     pub length: usize,
@@ -143,6 +150,11 @@ pub(crate) struct Pickle<'a> {
 impl<'a> Pickle<'a> {
     pub(crate) fn get(&self, id: Id) -> &Object<'a> {
         &self.objects[id.0 as usize]
+    }
+
+    /// What was set as the attributes of what a call gives.
+    pub(crate) fn state(&self, id: Id) -> Option<Id> {
+        self.states.get(&id).copied()
     }
 
     pub(crate) fn root(&self) -> &Object<'a> {
@@ -162,7 +174,7 @@ impl<'a> Pickle<'a> {
         let mut machine = Machine { bytes, ..Machine::default() };
         loop {
             if let Some(root) = machine.step()? {
-                return Ok(Pickle { objects: machine.objects, root, length: machine.at });
+                return Ok(Pickle { objects: machine.objects, states: machine.states, root, length: machine.at });
             }
         }
     }
@@ -173,6 +185,7 @@ struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     objects: Vec<Object<'a>>,
+    states: HashMap<Id, Id>,
     stack: Vec<Id>,
     /// Heights of the stack where `MARK` stood.
     marks: Vec<usize>,
@@ -236,9 +249,8 @@ impl<'a> Machine<'a> {
             0x8c => self.text(1)?,
             b'X' => self.text(4)?,
             0x8d => self.text(8)?,
-            // Python 2 strings: text by custom, bytes by right.
-            b'U' => self.text(1)?,
-            b'T' => self.text(4)?,
+            b'U' => text_or_bytes(self.counted(1)?),
+            b'T' => text_or_bytes(self.counted(4)?),
             b'C' => Object::Bytes(self.counted(1)?),
             b'B' => Object::Bytes(self.counted(4)?),
             0x8e | 0x96 => Object::Bytes(self.counted(8)?),
@@ -357,13 +369,17 @@ impl<'a> Machine<'a> {
         self.push(object)
     }
 
-    /// `BUILD` sets attributes: of an ordered dictionary (`_metadata`) or a tensor. They say nothing of values.
+    /// `BUILD` sets attributes: of an ordered dictionary (`_metadata`) or a tensor, where they say nothing of values, or of
+    /// an array, where they are the values.
     fn build(&mut self) -> Result<(), PickleError> {
-        self.pop()?;
-        match self.objects[self.top()?.0 as usize] {
-            Object::Dict(_) | Object::Call(..) | Object::Unknown(_) => Ok(()),
-            _ => self.malformed("it sets attributes of what has none"),
+        let state = self.pop()?;
+        let id = self.top()?;
+        match self.objects[id.0 as usize] {
+            Object::Call(..) => drop(self.states.insert(id, state)),
+            Object::Dict(_) | Object::Unknown(_) => {}
+            _ => return self.malformed("it sets attributes of what has none"),
         }
+        Ok(())
     }
 
     fn push(&mut self, object: Object<'a>) -> Result<(), PickleError> {
@@ -440,6 +456,11 @@ impl<'a> Machine<'a> {
     fn malformed<T>(&self, what: &'static str) -> Result<T, PickleError> {
         Err(PickleError::Malformed { at: self.at, what })
     }
+}
+
+/// A string of Python 2, which is text by custom and bytes by right.
+fn text_or_bytes(bytes: &[u8]) -> Object<'_> {
+    std::str::from_utf8(bytes).map_or(Object::Bytes(bytes), Object::Str)
 }
 
 /// A little-endian two's complement integer of any length; none is 0.

@@ -1,4 +1,5 @@
-//! PyTorch checkpoints: `torch.save` of a state dict, or of a dictionary that holds one.
+//! PyTorch checkpoints: `torch.save` of a state dict, or of a dictionary that holds one; and pickles of NumPy's arrays, which
+//! are told from them here.
 //!
 //! Since PyTorch 1.6 a checkpoint is a ZIP archive with a pickle that describes tensors
 //! (`data.pkl`) and a member per storage (`data/0`, `data/1`, …). Before, it was a few pickles and
@@ -9,15 +10,14 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::entries::{Buffer, Encoding, Entry};
-use super::file::{Choice, below};
+use super::file::{Choice, Format, below};
 use super::load::AVERAGED;
+use super::ndarray::{Array, is_array};
 use super::pickle::{Global, Id, Object, Pickle};
 use crate::archive::Archive;
 use crate::ops::MAX_ELEMENTS;
 use crate::tensor::Shape;
 
-/// A pickle that describes tensors is small beside them.
-const MAX_PICKLE: usize = 64 << 20;
 /// Dictionaries within dictionaries.
 const MAX_DEPTH: usize = 16;
 /// Tensors of one checkpoint.
@@ -74,8 +74,9 @@ pub(super) fn parse_archive(
     }
     let (buffer, range) = archive.member(described_by)?;
     let pickle = read_pickle(&(*buffer).as_ref()[range])?;
+    let home = buffer.clone();
     let mut members: HashMap<String, (Buffer, Range<usize>)> = HashMap::new();
-    tensors(&pickle, key, |key| match members.get(key) {
+    tensors(&pickle, &home, key, |key| match members.get(key) {
         Some(found) => Ok(found.clone()),
         None => {
             let found = archive.member(&format!("{folder}data/{key}"))?;
@@ -85,9 +86,29 @@ pub(super) fn parse_archive(
     })
 }
 
+/// Tensors under names, and which of several sets they are.
+type Parsed = (Vec<Entry>, Option<Choice>);
+
+/// A pickle that is no archive's: arrays of NumPy, or the format before PyTorch 1.6.
+pub(super) fn parse_pickle(file: &Buffer, key: Option<&str>) -> Result<(Format, Parsed), String> {
+    let first = read_pickle((**file).as_ref())?;
+    match first.root() {
+        Object::Long(bytes) if *bytes == LEGACY_MAGIC => Ok((Format::PyTorch, parse_legacy(file, key)?)),
+        _ => {
+            let arrays = tensors(&first, file, key, |key| Err(format!("storage {key} is missing")));
+            let instead = "pickle.dump writes one of arrays, torch.save a checkpoint";
+            let arrays = arrays.map_err(|message| match message.as_str() {
+                NO_TENSORS => format!("this is a pickle, but it holds no arrays or tensors under names: {instead}"),
+                _ => message,
+            });
+            Ok((Format::Pickle, arrays?))
+        }
+    }
+}
+
 /// The format before PyTorch 1.6: pickles of a magic number, a version, the machine, the tensors
 /// and the storages' keys; then each storage, its number of elements first.
-pub(super) fn parse_legacy(file: &Buffer, key: Option<&str>) -> Result<(Vec<Entry>, Option<Choice>), String> {
+fn parse_legacy(file: &Buffer, key: Option<&str>) -> Result<Parsed, String> {
     let bytes = (**file).as_ref();
     let mut at = 0;
     let mut next = || {
@@ -95,19 +116,13 @@ pub(super) fn parse_legacy(file: &Buffer, key: Option<&str>) -> Result<(Vec<Entr
         at += pickle.length;
         Ok::<_, String>(pickle)
     };
-    match next()?.root() {
-        Object::Long(bytes) if *bytes == LEGACY_MAGIC => {}
-        _ => {
-            let instead = "torch.save writes one of tensors, numpy.savez an archive of arrays";
-            return Err(format!("this is a pickle, but no PyTorch checkpoint: {instead}"));
-        }
-    }
+    let _magic = next()?;
     let _version = next()?;
     let _machine = next()?;
     let pickle = next()?;
     let keys = next()?;
     let storages = legacy_storages(bytes, at, &pickle, &keys)?;
-    tensors(&pickle, key, |key| {
+    tensors(&pickle, file, key, |key| {
         let range = storages.get(key).ok_or_else(|| format!("storage {key} is missing"))?;
         Ok((file.clone(), range.clone()))
     })
@@ -138,34 +153,40 @@ fn legacy_storages(
 }
 
 fn read_pickle(bytes: &[u8]) -> Result<Pickle<'_>, String> {
-    Pickle::read(&bytes[..bytes.len().min(MAX_PICKLE)]).map_err(|e| e.to_string())
+    Pickle::read(bytes).map_err(|e| e.to_string())
 }
 
+const NO_TENSORS: &str = "the checkpoint holds no tensors under names";
+
 /// All tensors of the state dict that the pickle holds, with their bytes, and which of several it was.
-/// With a key, those of the dictionary of that name, or whose names begin with it.
+/// With a key, those of the dictionary of that name, or whose names begin with it. `home` is what the pickle was read from.
 fn tensors(
     pickle: &Pickle,
+    home: &Buffer,
     key: Option<&str>,
     mut storage: impl FnMut(&str) -> Result<(Buffer, Range<usize>), String>,
-) -> Result<(Vec<Entry>, Option<Choice>), String> {
-    let mut walk = Walk { pickle, path: vec![], visits: 0, views: vec![] };
+) -> Result<Parsed, String> {
+    let mut walk = Walk { pickle, path: vec![], visits: 0, found: vec![] };
     let mut choice = None;
     let named = key.and_then(|key| dictionary(pickle, pickle.root, key));
     walk.collect(state_dict(pickle, named.unwrap_or(pickle.root), 0, &mut choice), String::new())?;
-    let mut views = walk.views;
-    if views.is_empty() {
-        return Err("the checkpoint holds no tensors under names".into());
+    let mut found = walk.found;
+    if found.is_empty() {
+        return Err(NO_TENSORS.into());
     }
-    if views.iter().any(|(name, _)| name.is_empty()) {
+    if found.iter().any(|(name, _)| name.is_empty()) {
         return Err("the checkpoint is a tensor without a name; torch.save({\"NAME\": tensor}, …) gives it one".into());
     }
-    strip_prefixes(&mut views);
+    strip_prefixes(&mut found);
     let mut names = HashSet::new();
-    if let Some((twice, _)) = views.iter().find(|(name, _)| !names.insert(name.clone())) {
+    if let Some((twice, _)) = found.iter().find(|(name, _)| !names.insert(name.clone())) {
         return Err(format!("two tensors are named {twice}"));
     }
-    let entries: Vec<Entry> =
-        views.into_iter().map(|(name, view)| view.entry(name, &mut storage)).collect::<Result<_, String>>()?;
+    let entry = |(name, found)| match found {
+        Found::View(view) => view.entry(name, &mut storage),
+        Found::Array(array) => array.entry(name, home),
+    };
+    let entries: Vec<Entry> = found.into_iter().map(entry).collect::<Result<_, String>>()?;
     match key.filter(|_| named.is_none()) {
         None => Ok((entries, choice.filter(|_| key.is_none()))),
         Some(key) => {
@@ -202,7 +223,11 @@ fn state_dict(pickle: &Pickle, id: Id, depth: usize, choice: &mut Option<Choice>
 /// How many values of a dictionary are tensors.
 fn count_tensors(pickle: &Pickle, id: Id) -> usize {
     let Object::Dict(items) = pickle.get(id) else { return 0 };
-    items.iter().filter(|&&(_, value)| matches!(pickle.get(value), Object::Call(..))).count()
+    let is_tensor = |id: Id| match pickle.get(id) {
+        Object::Call(function, _) => is_array(function) || function.name.starts_with("_rebuild"),
+        _ => false,
+    };
+    items.iter().filter(|&&(_, value)| is_tensor(value)).count()
 }
 
 fn value(pickle: &Pickle, id: Id, name: &str) -> Option<Id> {
@@ -239,16 +264,26 @@ struct Walk<'p, 'a> {
     /// The containers around the current one, against cycles.
     path: Vec<Id>,
     visits: usize,
-    views: Vec<(String, View<'a>)>,
+    found: Vec<(String, Found<'a>)>,
+}
+
+/// What has numbers.
+enum Found<'a> {
+    View(View<'a>),
+    Array(Array<'a>),
 }
 
 impl<'a> Walk<'_, 'a> {
     /// Tensors at and below `id`, the keys that lead to them joined by dots.
     fn collect(&mut self, id: Id, name: String) -> Result<(), String> {
         let object = self.pickle.get(id);
-        if let Some(view) = View::of(self.pickle, object, 0)? {
-            self.views.push((name, view));
-            return if self.views.len() <= MAX_TENSORS {
+        let found = match View::of(self.pickle, object, 0)? {
+            Some(view) => Some(Found::View(view)),
+            None => Array::of(self.pickle, id)?.map(Found::Array),
+        };
+        if let Some(found) = found {
+            self.found.push((name, found));
+            return if self.found.len() <= MAX_TENSORS {
                 Ok(())
             } else {
                 Err(format!("the checkpoint holds more than {MAX_TENSORS} tensors"))
@@ -294,7 +329,6 @@ fn refused(name: &Global) -> String {
         "_rebuild_meta_tensor_no_storage" => {
             Some("a tensor is on the device `meta`: the checkpoint has no values of it")
         }
-        "_reconstruct" => Some("an array is NumPy's; torch.from_numpy(array) makes a tensor of it"),
         _ => None,
     };
     if let Some(why) = tensor {
@@ -317,8 +351,8 @@ fn key_text(key: &Object) -> Option<String> {
 
 /// `DataParallel`, `torch.compile` and `AveragedModel` put a prefix before every name. The last has a counter beside
 /// them.
-fn strip_prefixes(views: &mut [(String, View)]) {
-    let mut named: Vec<&mut String> = views.iter_mut().map(|(name, _)| name).filter(|n| *n != AVERAGED).collect();
+fn strip_prefixes(found: &mut [(String, Found)]) {
+    let mut named: Vec<&mut String> = found.iter_mut().map(|(name, _)| name).filter(|n| *n != AVERAGED).collect();
     while let Some(prefix) = PREFIXES.iter().find(|p| !named.is_empty() && named.iter().all(|n| n.starts_with(**p))) {
         named.iter_mut().for_each(|name| drop(name.drain(..prefix.len())));
     }
@@ -487,7 +521,8 @@ fn size(pickle: &Pickle, id: Id) -> Option<usize> {
     }
 }
 
-fn sizes(pickle: &Pickle, id: Id) -> Option<Vec<usize>> {
+/// A tuple or list of sizes, few enough for a tensor.
+pub(super) fn sizes(pickle: &Pickle, id: Id) -> Option<Vec<usize>> {
     match pickle.get(id) {
         Object::Tuple(items) | Object::List(items) if items.len() <= MAX_RANK => {
             items.iter().map(|&item| size(pickle, item)).collect()

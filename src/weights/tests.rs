@@ -99,6 +99,29 @@ fn numpy_archives() {
     }
 }
 
+/// As protocols 2, 4 and 5, NumPy 1 and 2, and Python 2 write them; and beside tensors.
+#[test]
+fn pickles_of_numpy_arrays() {
+    for name in ["arrays_2.pkl", "arrays_4.pkl", "arrays_5.pkl"] {
+        let file = open(&path(name)).unwrap_or_else(|e| panic!("{name}: {}", e.message));
+        assert_eq!((file.format, file.entries.len()), (Format::Pickle, 5), "{name}: {:?}", file.entries);
+        for array in ["plain", "half", "double", "fortran"] {
+            assert_eq!(entry(&file, array).shape.dims(), [2, 3], "{array}");
+            assert_eq!(values(&file, array), COUNTING, "{name}: {array}");
+        }
+        assert_eq!(entry(&file, "big_endian").encoding, Encoding::Other("big-endian number"));
+    }
+    for (name, expected) in
+        [("arrays_1.pkl", [0.0, 1.0]), ("arrays_python2.pkl", [1.5, -2.0]), ("numpy.pth", [0.0, 1.0])]
+    {
+        let file = open(&path(name)).unwrap_or_else(|e| panic!("{name}: {}", e.message));
+        assert_eq!(values(&file, "w"), expected, "{name}");
+    }
+    let plain = open(&path("arrays_4.pkl")).unwrap();
+    let (buffer, range) = &entry(&plain, "plain").bytes;
+    assert!((**buffer).as_ref().len() > 500 && range.len() == 24, "numbers stay where they are in the file");
+}
+
 /// Chunks, packed and not, numbers in another order of bytes, groups of newer kinds: what h5py writes.
 #[test]
 fn datasets_of_other_files_go_by_their_paths() {
@@ -190,7 +213,7 @@ fn numbers_that_are_not_read_are_no_reason_to_refuse_others() {
 
 #[test]
 fn what_is_no_state_dict_is_refused_by_name() {
-    let names = ["malicious", "whole_model", "no_tensors", "sparse", "quantized", "meta", "numpy"];
+    let names = ["malicious", "whole_model", "no_tensors", "sparse", "quantized", "meta"];
     let names = names.map(|name| format!("{name}.pth")).into_iter().chain(["plain.pkl".to_string()]);
     let messages: Vec<String> =
         names.map(|name| open(&path(&name)).unwrap_err().message.replace(env!("CARGO_MANIFEST_DIR"), "")).collect();
@@ -204,6 +227,10 @@ fn damaged_files_never_panic() {
         ("state.pth", 1),
         ("legacy.pth", 1),
         ("nested.pth", 1),
+        ("arrays_2.pkl", 3),
+        ("arrays_5.pkl", 3),
+        ("arrays_python2.pkl", 1),
+        ("numpy.pth", 1),
         ("stored.npz", 1),
         ("packed.npz", 1),
         ("packed.h5", 1),

@@ -43,6 +43,15 @@ class Malice:
         return os.system, ("echo pwned > /tmp/pwned",)
 
 
+def of_python_2(array):
+    """What cPickle of Python 2 writes for {"w": array}."""
+    data = array.tobytes()
+    dtype = b"cnumpy\ndtype\n(U\x02f4K\x00K\x01tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    empty = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
+    state = b"(K\x01(K" + bytes([len(array)]) + b"t" + dtype + b"\x89U" + bytes([len(data)]) + data + b"tb"
+    return b"\x80\x02}(U\x01w" + empty + state + b"u."
+
+
 def main():
     state = state_dict()
     torch.save(state, HERE / "state.pth")
@@ -75,7 +84,6 @@ def main():
         "sparse": count(2, 2).to_sparse(),
         "quantized": torch.quantize_per_tensor(count(2, 2), 0.5, 0, torch.qint8),
         "meta": torch.empty(2, device="meta"),
-        "numpy": np.arange(2, dtype="<f4"),
     }
     for name, value in kinds.items():
         torch.save({"w": value}, HERE / f"{name}.pth")
@@ -88,6 +96,15 @@ def main():
         "fortran": np.asfortranarray(np.arange(6, dtype="<f4").reshape(2, 3)),
         "steps.num_batches_tracked": np.int64(7),
     }
+    torch.save({"w": np.arange(2, dtype="<f4")}, HERE / "numpy.pth")
+    # As Detectron2 and PaddlePaddle publish them; NumPy 1 and 2 call their modules otherwise, and Python 2 has strings for bytes.
+    published = {"model": {**arrays, "big_endian": np.arange(2, dtype=">f4")}, "__author__": "netc", "seen": np.int64(3)}
+    published["model"]["names"] = np.array(["a", None], dtype=object)
+    for protocol in (2, 4, 5):
+        (HERE / f"arrays_{protocol}.pkl").write_bytes(pickle.dumps(published, protocol))
+    of_numpy_1 = pickle.dumps({"w": np.arange(2, dtype="<f4")}, 2).replace(b"numpy._core", b"numpy.core")
+    (HERE / "arrays_1.pkl").write_bytes(of_numpy_1)
+    (HERE / "arrays_python2.pkl").write_bytes(of_python_2(np.array([1.5, -2.0], dtype="<f4")))
     np.savez(HERE / "stored.npz", **arrays)
     np.savez_compressed(HERE / "packed.npz", **arrays)
 

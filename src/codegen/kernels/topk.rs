@@ -1,42 +1,46 @@
-//! The indices of the largest or smallest elements along an axis, best first: a heap of the best so far.
+//! The indices of the largest or smallest elements along an axis, best first.
 //!
-//! An element becomes a whole number of 64 bits, of which less is better, whatever is asked for:
+//! An element becomes a *key*, a whole number of 32 bits, of which less is better, whatever is asked for. A *word* is a key
+//! with its index, which knows ties:
 //!
 //! ```text
-//! | 32 bits that order as the elements do, turned where the largest are wanted | the index |
+//! | 32 bits: the key | 32 bits: the index |
 //! ```
 //!
-//! So of equal elements the earlier one is better, and no comparison of floating-point numbers is left. The heap's root is
-//! the worst of the best k; what is better takes its place and sinks. In the end the root goes behind the others, time and
-//! again, which sorts them.
+//! So of equal elements the earlier one is better, and no comparison of floating-point numbers is left. Few of few are found by
+//! a heap of the best so far ([`heap`]). Else vectors of keys are counted until a bound is known that the best and not many
+//! more keep ([`select`]), and the words of these are sorted by the bytes of their keys ([`sort`]). How long that takes
+//! hardly depends on the numbers.
+
+mod heap;
+mod select;
+mod sort;
+#[cfg(test)]
+mod tests;
 
 use super::super::emit::{Emitted, Emitter};
 use super::super::key::KernelKey;
-use super::super::vector::{
-    Builder, Compare, Condition, Function, Inst, Int, IntOp, Operand, UnaryOp, Vector, VectorOp,
-};
+use super::super::vector::{Builder, Compare, Function, Inst, Int, Operand, UnaryOp, Vector, VectorOp};
 use super::LANE;
 use super::columns::{Columns, load_apart, store_apart};
 use crate::ops::TopK;
 use crate::plan::Step;
 use crate::target::Unit;
 use crate::tensor::Element;
+use select::Selection;
 
-/// Bytes of an element with its index.
+/// Bytes of a word.
 const WORD: usize = 8;
-/// The index's share of such a number.
-const ABOVE_INDEX: i64 = 1 << 32;
 const SIZE_BITS: i32 = 0x7fff_ffff;
 /// Bytes from one lane to the next at most, so that 32 bits hold the last lane's displacement.
 const FARTHEST_LANE: usize = i32::MAX as usize / 32;
-
 /// One task is one column.
 pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &TopK) -> Emitted {
     let (input, output) = (&step.inputs[0], &step.outputs[0]);
     let Columns { outer, size, inner } = Columns::of(&input.shape, op.axis);
     let kernel = Kernel { size, k: op.k, apart: inner * LANE, largest: op.largest };
     let callee = e.kernel(&kernel);
-    let scratch = kernel.keys(e.unit()) + op.k * WORD;
+    let scratch = Scratch::of(&kernel, e.unit()).bytes;
     let entry = e.driver(&super::step_name(e, step), |e, d| {
         d.tasks(0, outer * inner, |d, task| {
             let (row, column) = d.split(task, inner);
@@ -62,24 +66,99 @@ struct Kernel {
     largest: bool,
 }
 
+/// How the best are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    Heap,
+    /// All words are sorted.
+    Sort,
+    Select(Selection),
+}
+
+/// Where the parts of scratch memory begin, in bytes. First comes a vector, by which numbers go from vectors to integers and
+/// back.
+#[derive(Clone, Copy, Debug)]
+struct Scratch {
+    /// How many words have which byte, then where the next of these goes.
+    tables: usize,
+    /// Twice as many words as may be sorted.
+    words: [usize; 2],
+    keys: usize,
+    /// The least of each group of keys.
+    minima: usize,
+    bytes: usize,
+}
+
+impl Scratch {
+    fn of(kernel: &Kernel, unit: Unit) -> Scratch {
+        let mut bytes = unit.bytes().max(64);
+        let mut part = |size: usize| {
+            let begin = bytes;
+            bytes += size.next_multiple_of(unit.bytes().max(64));
+            begin
+        };
+        let (most, minima) = match kernel.method(unit) {
+            Method::Heap => (0, 0),
+            Method::Sort => (kernel.size, 0),
+            Method::Select(selection) => (selection.most, selection.minima(kernel.size, unit)),
+        };
+        let is_heap = most == 0;
+        Scratch {
+            tables: part(if is_heap { 0 } else { sort::TABLES }),
+            // One more, since what is written last may reach behind what it is for.
+            words: [
+                part(if is_heap { kernel.k } else { most + 1 } * WORD),
+                part(if is_heap { 0 } else { most + 1 } * WORD),
+            ],
+            keys: part(kernel.size * LANE),
+            minima: part(minima * unit.bytes()),
+            bytes,
+        }
+    }
+}
+
 impl KernelKey for Kernel {
     /// Parameters: the first element, the first result, scratch memory.
     fn build(&self, unit: Unit) -> Function {
         let mut b = Builder::new(format!("topk {self:?}"), unit, 3);
-        let [from, to, keys] = [0, 1, 2].map(|i| b.parameter(i));
+        let [from, to, scratch] = [0, 1, 2].map(|i| b.parameter(i));
+        let places = Scratch::of(self, unit);
+        let keys = b.add(scratch, places.keys);
         self.write_keys(&mut b, from, keys);
-        let heap = b.add(keys, self.keys(unit));
-        self.select(&mut b, keys, heap);
-        self.sort(&mut b, heap);
-        self.write_indices(&mut b, heap, to);
+        let best = match self.method(unit) {
+            Method::Heap => {
+                let heap = b.add(scratch, places.words[0]);
+                self.heap_of_best(&mut b, keys, heap);
+                heap
+            }
+            Method::Sort => {
+                let mut sorter = sort::Sorter::new(&mut b, scratch, &places);
+                sorter.add_all(&mut b, keys, self.size);
+                sorter.sort(&mut b)
+            }
+            Method::Select(selection) => {
+                let indices = selection.indices(&mut b, self, keys, scratch, &places);
+                let mut sorter = sort::Sorter::new(&mut b, scratch, &places);
+                sorter.add_some(&mut b, keys, indices);
+                sorter.sort(&mut b)
+            }
+        };
+        self.write_indices(&mut b, best, to);
         b.finish()
     }
 }
 
 impl Kernel {
-    /// Bytes of the keys: whole vectors.
-    fn keys(&self, unit: Unit) -> usize {
-        (self.size * LANE).next_multiple_of(64.max(unit.bytes()))
+    fn method(&self, unit: Unit) -> Method {
+        // As measured: a heap has as many steps as there are elements, and hundreds of times as many cycles as it has
+        // places; of few elements it costs less than the tables by which words are sorted.
+        if self.size + 150 * self.k < 1050 || self.size * self.k < 350 {
+            return Method::Heap;
+        }
+        match Selection::of(self.size, self.k, unit) {
+            Some(selection) => Method::Select(selection),
+            None => Method::Sort,
+        }
     }
 
     /// Lanes that are loaded or stored at once.
@@ -87,9 +166,14 @@ impl Kernel {
         if self.apart > FARTHEST_LANE { 1 } else { b.lanes() }
     }
 
-    /// Keys of all elements, side by side.
+    /// Keys of all elements, side by side. What is left of the last vector is worse than any.
     fn write_keys(&self, b: &mut Builder, from: Int, keys: Int) {
         let lanes = self.lanes(b);
+        if self.size % b.lanes() > 0 {
+            let worst = b.splat_int(Element::I32, i32::MAX);
+            let last = b.add(keys, self.size / b.lanes() * b.unit().bytes());
+            b.store(last.at(0), worst);
+        }
         let (at, to) = (b.int(from), b.int(keys));
         b.repeat(self.size / lanes, |b| {
             let key = self.key(b, at, lanes);
@@ -125,89 +209,9 @@ impl Kernel {
         b.reinterpret(Element::F32, key)
     }
 
-    /// The best k, as a heap whose root is the worst.
-    fn select(&self, b: &mut Builder, keys: Int, heap: Int) {
-        let word = |b: &mut Builder, index: Int| {
-            let place = b.mul(index, LANE);
-            let key = b.load_word(keys.plus(place, 0));
-            // The upper half of a product of 64 bits: the key's sign becomes the number's.
-            let upper = b.mul(key, ABOVE_INDEX);
-            b.add(upper, index)
-        };
-        b.loop_range(0i64, self.k, 1, |b, index| {
-            let word = word(b, index);
-            let place = b.mul(index, WORD);
-            b.store_int(heap.plus(place, 0), word);
-        });
-        let end = b.int((self.k * WORD) as i64);
-        let half = (self.k / 2) as i64;
-        b.loop_range(0i64, half, 1, |b, done| {
-            let last = b.int((half - 1) * WORD as i64);
-            let back = b.mul(done, WORD);
-            let place = b.int_op(IntOp::Sub, last, back);
-            let word = b.load_int(heap.plus(place, 0));
-            self.sink(b, heap, end, place, word);
-        });
-        if self.k < self.size {
-            b.loop_range(self.k, self.size, 1, |b, index| {
-                let word = word(b, index);
-                let worst = b.load_int(heap.at(0));
-                b.if_then(Condition::Less, word, worst, |b| {
-                    let root = b.int(0i64);
-                    self.sink(b, heap, end, root, word);
-                });
-            });
-        }
-    }
-
-    /// Writes the number into the heap, of which `end` is the end, at `place` or below, so that no number has a worse one
-    /// below it. Places are bytes; those below `i` are `2 i + 1` and `2 i + 2`.
-    fn sink(&self, b: &mut Builder, heap: Int, end: Int, place: Int, word: Int) {
-        let levels = usize::BITS - self.k.leading_zeros();
-        // Where to go on; beyond the end once the number has its place.
-        let at = b.int(place);
-        let place = b.int(place);
-        b.repeat(levels as usize, |b| {
-            let child = b.add(at, at);
-            b.advance(child, WORD);
-            b.set_int(at, end);
-            b.if_then(Condition::Less, child, end, |b| {
-                let worst = b.load_int(heap.plus(child, 0));
-                let other = b.add(child, WORD);
-                b.if_then(Condition::Less, other, end, |b| {
-                    let sibling = b.load_int(heap.plus(other, 0));
-                    b.if_then(Condition::Less, worst, sibling, |b| {
-                        b.set_int(worst, sibling);
-                        b.set_int(child, other);
-                    });
-                });
-                b.if_then(Condition::Less, word, worst, |b| {
-                    b.store_int(heap.plus(place, 0), worst);
-                    b.set_int(place, child);
-                    b.set_int(at, child);
-                });
-            });
-        });
-        b.store_int(heap.plus(place, 0), word);
-    }
-
-    /// From a heap to ascending order.
-    fn sort(&self, b: &mut Builder, heap: Int) {
-        b.loop_range(1i64, self.k, 1, |b, done| {
-            let all = b.int((self.k * WORD) as i64);
-            let gone = b.mul(done, WORD);
-            let end = b.int_op(IntOp::Sub, all, gone);
-            let last = b.load_int(heap.plus(end, 0));
-            let worst = b.load_int(heap.at(0));
-            b.store_int(heap.plus(end, 0), worst);
-            let root = b.int(0i64);
-            self.sink(b, heap, end, root, last);
-        });
-    }
-
-    fn write_indices(&self, b: &mut Builder, heap: Int, to: Int) {
+    fn write_indices(&self, b: &mut Builder, words: Int, to: Int) {
         let lanes = self.lanes(b);
-        let (at, to) = (b.int(heap), b.int(to));
+        let (at, to) = (b.int(words), b.int(to));
         let some = |b: &mut Builder, lanes: usize| {
             let dst = b.new_vector();
             b.push(Inst::Gather { dst, address: at.at(0), stride: WORD as i32, count: lanes as u8 });
@@ -221,47 +225,6 @@ impl Kernel {
         });
         if self.k % lanes > 0 {
             some(b, self.k % lanes);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codegen::testing::{check, check_on};
-    use crate::ir::{Graph, Phase};
-    use crate::tensor::{Shape, Tensor};
-    use crate::testing;
-
-    fn graph(dims: &[usize], axis: usize, k: usize, largest: bool) -> Graph {
-        let mut b = testing::GraphBuilder::new("topk", Phase::Infer);
-        let x = b.input(Shape::new(dims));
-        let y = b.add(TopK { k, axis, largest }, &[x]);
-        b.finish(&[y])
-    }
-
-    #[test]
-    fn of_all_sizes() {
-        for size in [1, 2, 3, 7, 16, 17, 100] {
-            for k in [1, 2, 3, size / 2, size - 1, size].into_iter().filter(|&k| (1..=size).contains(&k)) {
-                for largest in [true, false] {
-                    check(graph(&[2, size], 1, k, largest));
-                    check(graph(&[size, 3], 0, k, largest));
-                }
-            }
-        }
-        check(graph(&[1, 3000], 1, 300, true));
-    }
-
-    #[test]
-    fn ties_and_special_numbers() {
-        let (nan, inf) = (f32::NAN, f32::INFINITY);
-        let row = vec![0.0, nan, -0.0, 1.0, inf, -inf, 1.0, -nan, 0.0, f32::MIN, f32::MAX, -1.0, 1.0, -1.0, nan, inf];
-        let x = Tensor::new([1, 16], row);
-        for k in 1..=16 {
-            for largest in [true, false] {
-                check_on(&graph(&[1, 16], 1, k, largest), std::slice::from_ref(&x), 0.0);
-            }
         }
     }
 }

@@ -13,6 +13,7 @@ use super::array::{Array, Numbers, Origin};
 use super::proto::{self, data_type};
 use super::wire;
 use crate::mapped::Files;
+use crate::opened;
 use crate::ops::MAX_ELEMENTS;
 use crate::ops::quantized::Levels;
 use crate::tensor::Shape;
@@ -152,7 +153,7 @@ impl ModelFile {
             return Ok(buffer.clone());
         }
         let failed = |e: std::io::Error| format!("{}: {e}", path.display());
-        let file = open_without_waiting(&path).map_err(failed)?;
+        let file = open_without_waiting(&path).map_err(|e| failed(opened::explained(e, &path)))?;
         // The file that is open is asked where it lies: its name may lead elsewhere by then.
         let real = real_path(&file, &path).map_err(failed)?;
         if !real.starts_with(folder.canonicalize().map_err(failed)?) {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::parts::{NAMES, Part, Slot, nodes, weights_from};
+use super::parts::{NAMES, Part, Slot, given, nodes, weights_from};
 use super::structure::Join;
 use crate::ir::{Graph, NodeId};
 use crate::ops::layer::Value;
@@ -71,6 +71,8 @@ enum Detail {
 struct Key {
     detail: Detail,
     places: HashMap<NodeId, usize>,
+    /// Values from outside, each of which is a parameter.
+    given: Vec<NodeId>,
     /// The value that the block at hand begins with.
     entry: NodeId,
     text: String,
@@ -80,7 +82,10 @@ struct Key {
 impl Key {
     fn of(parts: &[Part], entry: NodeId, detail: Detail) -> Self {
         let places = nodes(parts).into_iter().enumerate().map(|(i, n)| (n, i)).collect();
-        let mut key = Key { detail, places, entry, text: String::new(), skips: String::new() };
+        let given = given(parts, entry);
+        // A use without the skip that takes a value would be one without the parameter.
+        let text = if detail == Detail::Loose { String::new() } else { format!("{} ", given.len()) };
+        let mut key = Key { detail, places, given, entry, text, skips: String::new() };
         key.block(parts, entry);
         key
     }
@@ -164,21 +169,24 @@ impl Key {
                 let count = if let Value::List(names) = names { names.len() } else { 1 };
                 self.text += &format!("{count},");
             }
-            Slot::Node(node) => self.text += &format!("{node:?},"),
+            Slot::Node(_) => self.reference(slot),
             Slot::Value(value) => self.text += &format!("={value},"),
             Slot::Text(text) => self.text += &format!("={text},"),
             Slot::Here => {}
         }
     }
 
-    /// Values within, by their place.
+    /// Values within, by their place; those from outside, by their number.
     fn reference(&mut self, slot: &Slot) {
         match slot {
             Slot::Node(_) if self.detail == Detail::Loose => self.text += "@,",
             Slot::Node(node) if *node == self.entry => self.text += "@in,",
             Slot::Node(node) => match self.places.get(node) {
                 Some(place) => self.text += &format!("@{place},"),
-                None => self.text += "@outside,",
+                None => {
+                    let number = self.given.iter().position(|given| given == node);
+                    self.text += &format!("@given{number:?},");
+                }
             },
             other => self.text += &format!("{other:?},"),
         }

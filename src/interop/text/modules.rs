@@ -1,8 +1,8 @@
 //! Repeated statements become modules with parameters.
 //!
 //! Scopes that hold the same statements but for some sizes are uses of one module. What differs
-//! between them is a parameter, or an expression of parameters and of `in.channels`; a skip that
-//! some residuals have and others do not stands in an `if`. A use has weights of its own, or all those of one that has, which
+//! between them is a parameter, or an expression of parameters and of `in.channels`, and so is a value beside the flow that
+//! each takes; a skip that some residuals have and others do not stands in an `if`. A use has weights of its own, or all those of one that has, which
 //! it then says it `shares`. The innermost scopes come first, so that modules are made of modules. Scopes that stand alone
 //! vanish.
 
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::alike::{exact, key, same_weights, skip_key};
 use super::naming;
 use super::parameters::{self, Instance, Parameter};
-use super::parts::{Found, Named, Part, Slot, nodes, references, weights_from, within};
+use super::parts::{Found, Named, Part, Slot, given, name_given, nodes, references, weights_from, within};
 use super::repeats::Repeats;
 use crate::ir::{Graph, NodeId};
 use crate::ops::layer::Value;
@@ -204,6 +204,7 @@ fn shares(parts: &[Part], graph: &Graph) -> Option<NodeId> {
 /// An innermost scope.
 #[derive(Clone, Copy)]
 pub(crate) struct Scope<'p> {
+    pub label: &'p [String],
     pub parts: &'p [Part],
     pub entry: NodeId,
     pub found: Option<&'p Found>,
@@ -223,8 +224,8 @@ fn has_scope(parts: &[Part]) -> bool {
 fn collect<'p>(parts: &'p [Part], found: &mut Vec<Scope<'p>>) {
     for part in parts {
         match part {
-            Part::Scope { parts, entry, found: how, .. } if !has_scope(parts) => {
-                found.push(Scope { parts, entry: *entry, found: how.as_ref() });
+            Part::Scope { label, parts, entry, found: how } if !has_scope(parts) => {
+                found.push(Scope { label, parts, entry: *entry, found: how.as_ref() });
             }
             _ => part.blocks().into_iter().for_each(|b| collect(b, found)),
         }
@@ -302,7 +303,8 @@ fn dissolve_where(parts: &mut Vec<Part>, wanted: &mut impl FnMut(&Scope) -> bool
     for mut part in std::mem::take(parts) {
         match part {
             Part::Scope { label, parts, entry, found }
-                if !has_scope(&parts) && wanted(&Scope { parts: &parts, entry, found: found.as_ref() }) =>
+                if !has_scope(&parts)
+                    && wanted(&Scope { label: &label, parts: &parts, entry, found: found.as_ref() }) =>
             {
                 out.extend(dissolved(parts, &label, found));
                 changed = true;
@@ -356,19 +358,22 @@ fn classify(scopes: &[Scope], read: &HashMap<NodeId, usize>, graph: &Graph) -> V
     alike.filter(|members| members.len() > 1).collect()
 }
 
-/// A scope can be a module where it is more than a line or two, and one value goes in and one out. What was found is worth
-/// its name.
+/// A scope can be a module where it is more than a line or two, few values go in, and one comes out. What was found is
+/// worth its name.
 fn is_eligible(scope: &Scope, read: &HashMap<NodeId, usize>) -> bool {
     (scope.found.is_some() || is_worth_a_name(scope.parts)) && is_closed(scope, read)
 }
 
-/// Whether one value goes in and one out. `read` are the values that are named anywhere.
+/// Values beside the flow that a module takes: a skip, a state.
+const MAX_GIVEN: usize = 2;
+
+/// Whether few values go in and one comes out. `read` are the values that are named anywhere.
 pub(crate) fn is_closed(scope: &Scope, read: &HashMap<NodeId, usize>) -> bool {
     let inside: HashSet<NodeId> = nodes(scope.parts).into_iter().collect();
     let result = scope.parts.iter().rev().find_map(Part::node);
     let mut own = HashMap::new();
     references(scope.parts, Some(scope.entry), &mut own);
-    let reaches_out = own.keys().any(|n| !inside.contains(n));
+    let reaches_out = given(scope.parts, scope.entry).len() > MAX_GIVEN;
     // A value that others read by its label is the module's result.
     let escapes = inside.iter().any(|n| read.get(n) != own.get(n) && Some(*n) != result);
     !escapes && !reaches_out && !puts_out(scope.parts)
@@ -412,24 +417,38 @@ fn by_skip(members: Vec<usize>, scopes: &[Scope]) -> Vec<Vec<usize>> {
 
 // ---- One module of several scopes --------------------------------------------------------------
 
+/// What a value beside the flow is called in a module.
+const GIVEN: &str = "other";
+
 /// The module that the scopes are uses of, and the arguments of each use.
 fn form(scopes: &[&Scope], modules: &[Module], graph: &Graph) -> (Module, Vec<Vec<(String, Slot)>>) {
     // The fullest one is the model for all: it has every skip that any has.
     let template = scopes.iter().max_by_key(|s| nodes(s.parts).len()).expect("a class has members");
     let instances: Vec<Instance> = scopes.iter().map(|s| Instance { parts: s.parts, entry: s.entry }).collect();
-    let (name, doc) = naming::describe(template.parts, modules);
-    let made = parameters::find(template.parts, &instances, modules, graph);
+    let labels: Vec<&[String]> = scopes.iter().map(|s| s.label).collect();
+    let (name, doc) = naming::describe(template.parts, modules, &labels);
+    let mut made = parameters::find(template.parts, &instances, modules, graph);
+    // Values come first: they are what a use is about.
+    let values = given(template.parts, template.entry);
+    let mut taken: HashSet<String> = made.params.iter().map(|p| p.name.clone()).collect();
+    let mut labels = vec![];
+    naming::labels_of(&made.body, &mut labels);
+    taken.extend(labels.into_iter().filter_map(|label| label.into_iter().next()));
+    let of_values: Vec<String> = values.iter().map(|_| naming::unique(GIVEN, &mut taken)).collect();
+    name_given(&mut made.body, &values.into_iter().zip(of_values.iter().cloned()).collect());
     let of_names = template.names().map(|n| (n.parameter.to_string(), None));
     let params = made.params.iter().map(|p| (p.name.clone(), p.default.clone()));
-    let params = of_names.into_iter().chain(params).collect();
+    let params = of_values.iter().map(|name| (name.clone(), None)).chain(of_names).chain(params).collect();
     let argument = |p: &Parameter, i: usize| {
         // A use that lacks the part takes whatever the first has.
         let value = p.arguments[i].clone().or_else(|| p.default.clone());
         value.or_else(|| p.arguments.iter().flatten().next().cloned()).expect("some use has the part")
     };
     let arguments = |i: usize| {
+        let values = given(scopes[i].parts, scopes[i].entry).into_iter().map(Slot::Node);
         let names = scopes[i].names().map(|n| (n.parameter.to_string(), Slot::Value(n.value.clone())));
-        names.into_iter().chain(made.params.iter().map(|p| (p.name.clone(), Slot::Value(argument(p, i))))).collect()
+        let sizes = made.params.iter().map(|p| (p.name.clone(), Slot::Value(argument(p, i))));
+        of_values.iter().cloned().zip(values).chain(names).chain(sizes).collect()
     };
     let all = (0..scopes.len()).map(arguments).collect();
     (Module { name, doc, params, body: made.body, entry: template.entry }, all)

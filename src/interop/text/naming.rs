@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use super::modules::Module;
 use super::parts::{Part, Slot};
 use super::structure::Join;
+use super::words;
 use crate::interop::free_number;
 use crate::ops::layer::Value;
 
@@ -40,9 +41,15 @@ impl Trait {
     }
 }
 
-/// A module's name and what it is, from its statements.
-pub(crate) fn describe(parts: &[Part], modules: &[Module]) -> (String, String) {
+/// A module's name and what it is, from its statements; where these tell nothing, from what its uses are called.
+pub(crate) fn describe(parts: &[Part], modules: &[Module], uses: &[&[String]]) -> (String, String) {
     let (name, doc) = kind(parts, modules);
+    let is_layer = |name: &str| crate::ops::layers().any(|l| l.name == name);
+    let name = match common_word(uses).filter(|_| name == BLOCK) {
+        Some(word) if is_layer(word) => format!("{word}_{BLOCK}"),
+        Some(word) => word.to_string(),
+        None => name,
+    };
     let mut taken: HashSet<String> = modules.iter().map(|m| m.name.clone()).collect();
     taken.extend(crate::ops::layers().map(|l| l.name.to_string()));
     // A second kind of block is the same but for something: `inception`, `inception_b`, `inception_c`.
@@ -52,6 +59,20 @@ pub(crate) fn describe(parts: &[Part], modules: &[Module]) -> (String, String) {
         unique = format!("{name}_{}", letters.next().expect("numbers do not end"));
     }
     (unique, doc)
+}
+
+/// What statements are called that are nothing in particular.
+const BLOCK: &str = "block";
+
+/// The word with which all labels end, but for numbers: `gru` of `gru`, `gru_2` and `up.gru`.
+fn common_word<'u>(labels: &[&'u [String]]) -> Option<&'u str> {
+    let word = |label: &&'u [String]| {
+        let word = label.last()?.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_');
+        (words::is_free(word) && word.len() <= words::LONGEST / 2).then_some(word)
+    };
+    let mut all = labels.iter().map(word);
+    let first = all.next()??;
+    all.all(|other| other == Some(first)).then_some(first)
 }
 
 fn kind(parts: &[Part], modules: &[Module]) -> (String, String) {
@@ -66,8 +87,11 @@ fn kind(parts: &[Part], modules: &[Module]) -> (String, String) {
     if all.iter().any(|t| t.layer == "channel_shuffle") {
         return named("shuffle_unit", "Two ways side by side, whose channels are mixed for the next.");
     }
+    if goes_up(parts) {
+        return named("up_block", "Enlarged, put beside a value from before, and convolved.");
+    }
     match join {
-        Some(_) if others => named("block", "Layers that stand together."),
+        Some(_) if others => named(BLOCK, "Layers that stand together."),
         Some((Join::Residual, branches)) => {
             let body = traits(&branches[0], modules);
             let convs: Vec<&Trait> = body.iter().filter(|t| t.layer == "conv").collect();
@@ -99,9 +123,16 @@ fn kind(parts: &[Part], modules: &[Module]) -> (String, String) {
             named(SQUEEZE, "Each channel weighted by what the whole image says.")
         }
         Some((Join::Branches("mul"), _)) => named("gate", "A value weighted by another way."),
-        Some(_) => named("block", "Several ways, joined."),
+        Some(_) => named(BLOCK, "Several ways, joined."),
         None => chain(&all, depthwise),
     }
+}
+
+/// Whether statements enlarge an image and put another one beside it, as decoders do.
+fn goes_up(parts: &[Part]) -> bool {
+    let enlarges = |part: &Part| matches!(part, Part::Layer { layer: "conv_transpose" | "upsample", .. });
+    let joins = |part: &Part| matches!(part, Part::Layer { layer: "concat", operands, .. } if !operands.is_empty());
+    matches!(parts, [first, rest @ ..] if enlarges(first) && rest.iter().take(3).any(joins))
 }
 
 /// Whether one number is left of each channel's image.
@@ -144,7 +175,7 @@ fn chain(all: &[Trait], depthwise: bool) -> (String, String) {
         (2, false) if starts_normal => "dense_layer".into(),
         (1, false) if starts_normal => "transition".into(),
         (2, false) => "double_conv".into(),
-        _ => "block".into(),
+        _ => BLOCK.into(),
     };
     (name, doc.into())
 }

@@ -1,6 +1,6 @@
 //! Statements as they will be written: layers and calls with arguments, labels relative to their scope.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::scopes::Labels;
 use super::structure::{Block, Item, Join};
@@ -106,6 +106,16 @@ impl Part {
             Part::Call { args, .. } => args.iter().map(|(_, slot)| slot).collect(),
             Part::From(slot) => vec![slot],
             Part::Output { from, .. } => from.iter().collect(),
+            Part::Join { .. } | Part::Scope { .. } => vec![],
+        }
+    }
+
+    fn slots_mut(&mut self) -> Vec<&mut Slot> {
+        match self {
+            Part::Layer { operands, .. } => operands.iter_mut().collect(),
+            Part::Call { args, .. } => args.iter_mut().map(|(_, slot)| slot).collect(),
+            Part::From(slot) => vec![slot],
+            Part::Output { from, .. } => from.iter_mut().collect(),
             Part::Join { .. } | Part::Scope { .. } => vec![],
         }
     }
@@ -262,6 +272,44 @@ pub(crate) fn references(parts: &[Part], entry: Option<NodeId>, found: &mut Hash
                 *found.entry(*node).or_default() += 1;
             }
         }
+    }
+}
+
+/// The values beside the flow that parts take from outside, in the order in which they name them.
+pub(crate) fn given(parts: &[Part], entry: NodeId) -> Vec<NodeId> {
+    let inside = nodes(parts).into_iter().collect();
+    let mut found = vec![];
+    note_given(parts, entry, &inside, &mut found);
+    found
+}
+
+fn note_given(parts: &[Part], entry: NodeId, inside: &HashSet<NodeId>, found: &mut Vec<NodeId>) {
+    for part in parts {
+        for slot in part.slots() {
+            if let Slot::Node(node) = slot
+                && *node != entry
+                && !inside.contains(node)
+                && !found.contains(node)
+            {
+                found.push(*node);
+            }
+        }
+        let begins = if let Part::Join { entry, .. } = part { *entry } else { entry };
+        part.blocks().into_iter().for_each(|block| note_given(block, begins, inside, found));
+    }
+}
+
+/// Puts names of parameters in the places of values.
+pub(crate) fn name_given(parts: &mut [Part], names: &HashMap<NodeId, String>) {
+    for part in parts {
+        for slot in part.slots_mut() {
+            if let Slot::Node(node) = slot
+                && let Some(name) = names.get(node)
+            {
+                *slot = Slot::Text(name.clone());
+            }
+        }
+        part.blocks_mut().into_iter().for_each(|block| name_given(block, names));
     }
 }
 

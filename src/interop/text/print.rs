@@ -349,7 +349,12 @@ impl Printer<'_> {
     fn run_length(&self, parts: &[Part]) -> usize {
         let Some(Part::Call { label, module, args, shares, .. }) = parts.first() else { return 0 };
         // Within the loop, `in` would be the value before each turn.
-        if args.iter().any(|(_, slot)| matches!(slot, Slot::Text(text) if text.contains("in."))) {
+        let names_entry = |slot: &Slot| match slot {
+            Slot::Text(text) => text.contains("in."),
+            Slot::Node(node) => Some(*node) == self.entry,
+            _ => false,
+        };
+        if args.iter().any(|(_, slot)| names_entry(slot)) {
             return 0;
         }
         let first = counted(label);

@@ -93,7 +93,7 @@ impl<'p> Block<'p> {
 
     fn scope(&self, site: Site) -> Scope<'p> {
         let parts = &self.parts[site.start..site.start + site.length];
-        Scope { parts, entry: self.at_hand(site.start), found: None }
+        Scope { label: &[], parts, entry: self.at_hand(site.start), found: None }
     }
 }
 
@@ -430,6 +430,8 @@ fn is_row(block: &Block, site: Site) -> bool {
     }
     let begins = match &parts[0] {
         Part::Call { .. } | Part::Join { .. } => true,
+        // Side by side with a skip or a state.
+        Part::Layer { layer: "concat", operands, .. } => !operands.is_empty(),
         first => is_wide(first) || is_norm(first),
     };
     let next = block.parts.get(end);

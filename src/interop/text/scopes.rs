@@ -202,24 +202,26 @@ pub(crate) fn group(block: Block, around: &[String], said: usize, labels: &Label
             return within;
         }
     }
-    let mut items = block.items.into_iter().enumerate().peekable();
     let mut grouped = Block::default();
-    while let Some((start, item)) = items.next() {
-        let end = match &places[start] {
-            Place::Within(name) => scope_end(name, start, &places),
-            _ => start + 1,
-        };
+    let mut start = 0;
+    while start < places.len() {
         let Place::Within(name) = &places[start] else {
-            grouped.items.push(within(item, around, said, labels, graph));
+            grouped.items.push(within(block.items[start].clone(), around, said, labels, graph));
+            start += 1;
             continue;
         };
-        let mut inner: Vec<Item> =
-            [item].into_iter().chain(items.by_ref().take(end - start - 1).map(|(_, i)| i)).collect();
-        let belongs = |(i, next): &(usize, Item)| places[*i] == Place::Free && ends_a_block(next, graph);
-        inner.extend(items.next_if(belongs).map(|(_, i)| i));
+        let mut end = scope_end(name, start, &places);
+        let free = places[end..].iter().take_while(|place| **place == Place::Free).count();
+        // What joins values from within, in one or several steps.
+        end += joins_from_within(&block.items[start..end], &block.items[end..end + free]);
+        if places.get(end) == Some(&Place::Free) && ends_a_block(&block.items[end], graph) {
+            end += 1;
+        }
         let around = [around, std::slice::from_ref(name)].concat();
-        let block = group(Block { items: inner }, &around, around.len(), labels, graph);
+        let inner = Block { items: block.items[start..end].to_vec() };
+        let block = group(inner, &around, around.len(), labels, graph);
         grouped.items.push(Item::Scope { label: around[said..].to_vec(), block });
+        start = end;
     }
     grouped
 }
@@ -260,6 +262,22 @@ fn scope_end(name: &str, start: usize, places: &[Place]) -> usize {
     end
 }
 
+/// How many of the items behind those of a scope belong to it, since the last of them takes a value by name that is within.
+fn joins_from_within(scope: &[Item], behind: &[Item]) -> usize {
+    let mut nodes = vec![];
+    scope.iter().for_each(|item| gather(item, &mut nodes));
+    let mut inside: HashSet<NodeId> = nodes.into_iter().collect();
+    let mut own = 0;
+    for (i, item) in behind.iter().enumerate() {
+        let Item::Layer { node, operands, .. } = item else { break };
+        inside.insert(*node);
+        if operands.iter().any(|operand| inside.contains(operand)) {
+            own = i + 1;
+        }
+    }
+    own
+}
+
 /// What stands behind the layers that it belongs to.
 fn ends_a_block(item: &Item, graph: &Graph) -> bool {
     matches!(item, Item::Layer { node, .. } if matches!(graph.node(*node).op(), Some(Op::Activate(_) | Op::ChannelShuffle(_))))
@@ -267,8 +285,11 @@ fn ends_a_block(item: &Item, graph: &Graph) -> bool {
 
 fn place(item: &Item, around: &[String], labels: &Labels) -> Place {
     let depth = around.len();
-    if let Item::Output { .. } | Item::From(_) = item {
-        return Place::Apart;
+    match item {
+        Item::Output { .. } => return Place::Apart,
+        // Between layers of one scope, it goes on from another value within.
+        Item::From(_) => return Place::Free,
+        _ => {}
     }
     let mut nodes = vec![];
     gather(item, &mut nodes);

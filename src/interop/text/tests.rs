@@ -434,6 +434,61 @@ fn modules_called_again_share_weights() {
     insta::assert_snapshot!("siamese", round_trip(&elaborated("text", &siamese, None, 1)));
 }
 
+/// A gated unit whose state comes beside what it reads, with the same weights in each turn.
+#[test]
+fn a_state_is_a_parameter() {
+    let turn = |i: usize| {
+        let (name, state) = (if i == 0 { "unit".into() } else { format!("unit_{i}") }, format!("state{i}"));
+        let of = |layer: &str| if i == 0 { String::new() } else { format!("shares unit.{layer}") };
+        let gate = |layer: &str| format!("{name}.{layer}: conv(4, 3, pad = 1) {}", of(layer));
+        let (update, reset, new) = (gate("update"), gate("reset"), gate("new"));
+        format!(
+            "from(x) both{i}: concat({state}) {update} keep{i}: sigmoid mul({state}) kept{i}: identity
+            from(both{i}) {reset} sigmoid mul({state}) concat(x) {new} tanh mul(keep{i}) state{}: add(kept{i})\n",
+            i + 1
+        )
+    };
+    let turns: String = (0..4).map(turn).collect();
+    let start = "input x: f32[1, 3, 8, 8]\nstate0: conv(4, 1)\n";
+    let text = format!("netc 1\nmodel m {{\n{start}{turns}output y\n}}\n");
+    insta::assert_snapshot!("gated_unit", round_trip(&elaborated("text", &text, None, 1)));
+}
+
+/// As U-Net has it: what goes up stands beside what came down, level by level.
+#[test]
+fn a_skip_is_a_parameter() {
+    let convs = |name: String, channels: usize| -> String {
+        let conv = |k: usize| format!("{name}.conv{k}: conv({channels}, 3, pad = 1) {name}.norm{k}: batch_norm relu\n");
+        [1, 2].map(conv).concat()
+    };
+    let down = |i: usize| format!("{} skip{i}: identity max_pool(2)\n", convs(format!("down{i}"), 8 << i));
+    let up = |i: usize| {
+        let channels = 8 << i;
+        let up = format!("up{i}.up: conv_transpose({channels}, 2, stride = 2) concat(skip{i})\n");
+        up + &convs(format!("up{i}"), channels)
+    };
+    let down: String = (0..4).map(down).collect();
+    let up: String = (0..4).rev().map(up).collect();
+    let middle = convs("middle".into(), 128);
+    let text = format!("netc 1\nmodel m {{\ninput x: f32[1, 3, 32, 32]\n{down}{middle}{up}output y\n}}\n");
+    insta::assert_snapshot!("u_net", round_trip(&elaborated("text", &text, None, 1)));
+}
+
+/// A residual's input given to what is within, in a row of which no loop may be made, since there `in` is another value.
+#[test]
+fn what_a_block_begins_with_is_given() {
+    let block = |i: usize| {
+        let (a, b) = (format!("b{i}.a"), format!("b{i}.b"));
+        format!("{a}: conv(8, 3, pad = 1) relu {b}: conv(8, 1) sigmoid mul(start) max(other)\n")
+    };
+    let blocks: String = (0..5).map(block).collect();
+    let text = format!(
+        "netc 1\nmodel m {{\ninput x: f32[1, 8, 8, 8]\nother: tanh\nfrom(x)\nstart: relu\n
+        residual {{ {blocks} }}\noutput y\n}}\n"
+    );
+    insta::assert_snapshot!("given_start", round_trip(&elaborated("text", &text, None, 1)));
+}
+
 /// What a model calls its values may be any word of the language, in any place.
 #[test]
 fn values_called_like_words_of_the_language() {

@@ -78,6 +78,11 @@ fn is_reserved(name: &str) -> bool {
     RESERVED.contains(&name) || matches!(name, "netc" | "N")
 }
 
+/// Whether a name can stand as it is for a module.
+pub(super) fn is_free(name: &str) -> bool {
+    !name.is_empty() && identifier(name) == name
+}
+
 /// Words that the language keeps for itself: those of `reserved` in the grammar.
 const RESERVED: [&str; 36] = [
     "def",
