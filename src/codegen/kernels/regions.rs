@@ -701,7 +701,8 @@ mod tests {
             [([2, 17, 8, 5], [3, 2], 1.0), ([1, 4, 3, 70], [1, 9], 1.7e-3), ([3, 2, 5, 5], [2, 2], 3e37)]
         {
             for op in ops(size, scale) {
-                check(op, image, &boxes, 1e-4);
+                // Samples of a box that begins 70 000 pixels away are where single precision has places: 0.002 apart.
+                check(op, image, &boxes, 1e-2);
             }
         }
     }
