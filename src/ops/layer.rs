@@ -386,6 +386,8 @@ pub const FOREIGN_NAMES: &[(&str, &str)] = &[
     ("gridsample", "grid_sample"),
     ("deformconv2d", "deform_conv"),
     ("roialign", "roi_align"),
+    ("roipool", "roi_pool"),
+    ("maxroipool", "roi_pool"),
     ("zeropad", "pad"),
     ("zeropad2d", "pad"),
     ("zeropadding2d", "pad"),

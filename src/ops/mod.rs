@@ -25,6 +25,7 @@ pub mod number;
 mod planes;
 pub mod position;
 pub mod quantized;
+mod regions;
 #[cfg(test)]
 mod tests;
 pub mod training;
@@ -449,6 +450,7 @@ operations! {
         recurrence::Recurrence,
         recurrent::Recurrent,
         roi_align::RoiAlign,
+        roi_pool::RoiPool,
     }
     quantized {
         Conv2dW8,
@@ -493,6 +495,7 @@ operations! {
         pointwise_loss_gradient::PointwiseLossGradient,
         prelu_gradient::PReluGradient,
         reduce_max_gradient::ReduceMaxGradient,
+        roi_align_gradient::RoiAlignGradient,
         slice_gradient::SliceGradient,
         softmax_gradient::SoftmaxGradient,
         squared_norm::SquaredNorm,

@@ -772,6 +772,7 @@ fn the_layer_table_is_consistent() {
 /// One of each layer that is several of the kernels', with numbers that are no defaults.
 fn composed() -> Vec<Op> {
     use super::grid_sample::{Beyond, GridCoordinates, Sampling};
+    use super::roi_align::RoiMode;
     use super::pool_nd::WindowPool;
     use super::recurrent::{Cell, Direction};
     let conv = |axes: usize, transposed: bool| ConvNd {
@@ -822,7 +823,9 @@ fn composed() -> Vec<Op> {
         GridSample { mode: Sampling::Bicubic, beyond: Beyond::Border, coordinates: GridCoordinates::AlignCorners }
             .into(),
         DeformConv2d::SAMPLE.into(),
-        RoiAlign { size: [7, 5], scale: 0.25, samples: 3, aligned: true }.into(),
+        RoiAlign { size: [7, 5], scale: 0.25, samples: 3, aligned: true, mode: RoiMode::Avg }.into(),
+        RoiAlign { size: [2, 2], scale: 1.0, samples: 0, aligned: false, mode: RoiMode::Max }.into(),
+        RoiPool { size: [6, 6], scale: 0.0625 }.into(),
         DeformConv2d {
             channels: 4,
             kernel: [3, 1],

@@ -170,7 +170,7 @@ fn signature(graph: &Graph, id: NodeId, block: usize) -> Signature {
         operands = vec![if op.groups == 1 { Want::Any } else { blocks }, blocks];
     }
     // Positions lie in plain memory.
-    if let Some(Op::GridSample(_)) = graph.node(id).op() {
+    if let Some(Op::GridSample(_) | Op::RoiAlign(_) | Op::RoiAlignGradient(_) | Op::RoiPool(_)) = graph.node(id).op() {
         operands[1] = Want::Only(Layout::Plain);
     }
     // Seed and step.
@@ -199,7 +199,7 @@ fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) | Op::LinearW8(_) => return true,
         Op::QuantizedConv2d(_) | Op::QuantizedConvTranspose2d(_) | Op::QuantizedLinear(_) => return true,
         // Whatever sizes the positions have.
-        Op::GridSample(_) => return true,
+        Op::GridSample(_) | Op::RoiAlign(_) | Op::RoiAlignGradient(_) | Op::RoiPool(_) => return true,
         // A counter's numbers are those of neighbouring pixels.
         Op::DropoutMask(_) => {
             return node.shape.nchw().is_some_and(|[.., h, w]| (h * w).is_multiple_of(DropoutMask::AT_ONCE));
@@ -277,7 +277,7 @@ fn works_on_blocks(graph: &Graph, id: NodeId) -> bool {
         // `limits` refuses them: a pass makes others of them.
         Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_) | Op::FakeQuantize(_) => false,
         Op::ConvNd(_) | Op::PoolNd(_) | Op::DynamicConv2d(_) | Op::DynamicQuantize(_) | Op::Recurrent(_) => false,
-        Op::ConstantValues(_) | Op::DeformConv2d(_) | Op::ExpandImages(_) | Op::RoiAlign(_) => false,
+        Op::ConstantValues(_) | Op::DeformConv2d(_) | Op::ExpandImages(_) => false,
         // Steps follow one another in plain memory.
         Op::Recurrence(_) => false,
         // No kernel reads or writes these in blocks: values that lie in the weights, and views.

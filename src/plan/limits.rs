@@ -68,7 +68,7 @@ pub(crate) fn check_lowered(graph: &Graph) -> Result<(), PlanError> {
             Some(Op::DynamicQuantize(_)) => "lower_dynamic_quantize",
             Some(Op::ExpandImages(_)) => "lower_expand_images",
             Some(Op::Recurrent(_)) => "lower_recurrent",
-            Some(Op::DeformConv2d(_) | Op::RoiAlign(_)) => "lower_sampling",
+            Some(Op::DeformConv2d(_)) => "lower_sampling",
             _ => continue,
         };
         return Err(PlanError::Compound { node: called(node), pass });

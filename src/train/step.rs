@@ -164,7 +164,7 @@ fn losses(training: &Training) -> impl Iterator<Item = NodeId> + '_ {
 /// Layers that a step has no code for, whether weights behind them are trained or not.
 fn without_code(graph: &Graph) -> Vec<Diagnostic> {
     let lacks = |op: &Op| {
-        let moves_or_repeats = matches!(op, Op::Recurrent(_) | Op::DeformConv2d(_) | Op::RoiAlign(_));
+        let moves_or_repeats = matches!(op, Op::Recurrent(_) | Op::DeformConv2d(_));
         moves_or_repeats || matches!(op, Op::DynamicQuantize(_) | Op::Conv2dW8(_) | Op::ConvTranspose2dW8(_))
     };
     let told = |id: NodeId| {

@@ -315,6 +315,23 @@ def shapes(c):
 
 
 @case
+def regions(c):
+    from torchvision.ops import roi_align
+
+    x = c.input("x", 2, 3, 7, 9)
+    boxes = torch.tensor(
+        [[0, 1.3, 0.4, 6.2, 5.9], [1, -4, -3, 20, 12], [1, 2, 2, 2.5, 2.25], [0, 3, 3, 7, 5], [1, 6, 5, 3, 4]]
+    )
+    boxes = c.keep("weight.boxes", boxes, False)
+    c.op("boxes", "constant @boxes { shape=[5,5] }", boxes, output=False)
+    for samples in (0, 1, 3):
+        for aligned in (False, True):
+            value = roi_align(x, boxes, (3, 2), 0.8, samples or -1, aligned)
+            text = f"roi_align %x, %boxes {{ size=3x2 scale=0.8 samples={samples} aligned={str(aligned).lower()} }}"
+            c.op(f"of_{samples}_{'aligned' if aligned else 'plain'}", text, value)
+
+
+@case
 def losses(c):
     logits, pixels = c.input("logits", 5, 4), c.input("pixels", 2, 3, 3, 2)
     labels = c.input("labels", like=torch.tensor([0, 3, 2, 1, 3]))

@@ -402,6 +402,34 @@ def signals():
     for name, attributes in {"channels": dict(axes=[1]), "pixels": dict(axes=[2, 3], keepdims=0), "all": {}}.items():
         nodes = [node("ReduceProd", ["x"], ["y"], **attributes)]
         yield made(f"product_of_{name}", nodes, {"x": numbers(2, 5, 3, 4)})
+    yield from regions()
+
+
+def regions():
+    """Boxes within an image, beyond it, turned about, without an extent, and of several images."""
+    node = helper.make_node
+    image = RNG.standard_normal((2, 5, 9, 12)).astype(np.float32)
+    boxes = np.float32([[0, 0, 15, 9], [2.3, 1.1, 20.7, 16.2], [-9, -7, 40, 31], [6, 6, 6, 6], [9, 8, 3, 2]])
+    images = np.int64([0, 1, 1, 0, 1])
+    for mode in ("avg", "max"):
+        for where in ("half_pixel", "output_half_pixel"):
+            for samples in (0, 1, 3):
+                attributes = dict(mode=mode, coordinate_transformation_mode=where, sampling_ratio=samples)
+                attributes |= dict(output_height=3, output_width=2, spatial_scale=0.5)
+                align = node("RoiAlign", ["x", "boxes", "images"], ["y"], **attributes)
+                name = f"roi_align_{mode}_{where}_{samples}"
+                yield made(name, [align], {"x": image, "boxes": boxes}, {"images": images})
+    align = node("RoiAlign", ["x", "boxes", "whole"], ["y"], output_height=2, output_width=4)
+    cast = node("Cast", ["images"], ["whole"], to=TensorProto.INT64)
+    inputs = {"x": image, "boxes": boxes, "images": images.astype(np.float32)}
+    yield made("roi_align_computed_images", [cast, align], inputs)
+    one = {"x": image[:1], "boxes": boxes}
+    align = node("RoiAlign", ["x", "boxes", "images"], ["y"], output_height=3, output_width=3, spatial_scale=0.4)
+    yield made("roi_align_one_image", [align], one, {"images": 0 * images})
+    rows = np.hstack([images[:, None].astype(np.float32), boxes])
+    for name, size, scale in (("small", [2, 3], 0.5), ("large", [7, 7], 0.25), ("one", [1, 1], 1.0)):
+        pool = node("MaxRoiPool", ["x", "boxes"], ["y"], pooled_shape=size, spatial_scale=scale)
+        yield made(f"roi_pool_{name}", [pool], {"x": image, "boxes": rows})
 
 
 def main():

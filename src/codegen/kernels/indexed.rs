@@ -359,7 +359,7 @@ fn combined(b: &mut Builder, reduction: Reduction, old: Vector, new: Vector) -> 
 
 /// Indices from the end as such from the start, and what is beyond either as the nearest: whatever an index is, what it
 /// names lies in the value.
-fn in_range(b: &mut Builder, index: Vector, size: usize) -> Vector {
+pub(super) fn in_range(b: &mut Builder, index: Vector, size: usize) -> Vector {
     let (zero, end) = (b.splat(0.0), b.splat(size as f32));
     let from_end = b.op(VectorOp::Add, index, end);
     let index = b.select(Compare::Less, index, zero, from_end, index);

@@ -68,8 +68,8 @@ pub(crate) fn emit(e: &mut Emitter, step: &Step, op: &MaxPoolGradient) -> Emitte
 
 /// So many vectors of zeros.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Clear {
-    vectors: usize,
+pub(super) struct Clear {
+    pub vectors: usize,
 }
 
 impl KernelKey for Clear {

@@ -34,6 +34,7 @@ mod pool;
 mod recurrence;
 mod reduce;
 mod reduce_gradient;
+mod regions;
 mod reorder;
 pub(super) mod repack;
 mod selection;
@@ -143,6 +144,8 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::MatMul(_) => matmul::emit(e, step),
         Op::Recurrence(op) => recurrence::emit(e, step, op),
         Op::GridSample(op) => grid_sample::emit(e, step, op),
+        Op::RoiAlign(op) => regions::align(e, step, op),
+        Op::RoiPool(op) => regions::pool(e, step, op),
         Op::Conv2d(_) | Op::ConvTranspose2d(_) | Op::Linear(_) | Op::LinearW8(_) => {
             unreachable!("these have algorithms")
         }
@@ -159,8 +162,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         | Op::DynamicQuantize(_)
         | Op::ExpandImages(_)
         | Op::PoolNd(_)
-        | Op::Recurrent(_)
-        | Op::RoiAlign(_) => unreachable!("the plan refuses these"),
+        | Op::Recurrent(_) => unreachable!("the plan refuses these"),
         Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_) | Op::Dropout(_) => unreachable!("these are views"),
         Op::Conv2dWeightGradient(op) => weight_gradient::emit(e, step, op),
         Op::OptimizerUpdate(_) => unreachable!("these have a step with others"),
@@ -175,6 +177,7 @@ fn plain(e: &mut Emitter, step: &Step) -> Emitted {
         Op::AvgPoolGradient(op) => adjoint::average(e, step, op),
         Op::AdaptiveAvgPoolGradient(op) => adjoint::adaptive(e, step, op),
         Op::UpsampleGradient(op) => adjoint::upsample(e, step, op),
+        Op::RoiAlignGradient(op) => regions::align_gradient(e, step, op),
         Op::PadGradient(op) => adjoint::pad(e, step, op),
         Op::SliceGradient(op) => movement::slice_gradient(e, step, op),
         Op::ReduceMaxGradient(op) => reduce_gradient::emit(e, step, op),

@@ -491,7 +491,7 @@ impl Row {
 }
 
 /// `acc = acc ∘ v`; a NaN of either stays.
-fn combine(b: &mut Builder, kind: PoolKind, acc: Vector, v: Vector) {
+pub(super) fn combine(b: &mut Builder, kind: PoolKind, acc: Vector, v: Vector) {
     match kind {
         PoolKind::Avg => b.op_into(acc, VectorOp::Add, acc, v),
         PoolKind::Max if b.element(acc) != Element::F32 => b.op_into(acc, VectorOp::Max, acc, v),

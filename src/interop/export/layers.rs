@@ -10,7 +10,7 @@ use crate::ops::dynamic_quantize::DynamicPart;
 use crate::ops::grid_sample::{Beyond, GridCoordinates, Sampling};
 use crate::ops::pool_nd::WindowPool;
 use crate::ops::recurrent::{Cell, Direction};
-use crate::ops::{ConvNd, DynamicConv2d, DynamicQuantize, GridSample, Op, PoolNd, Recurrent, RoiAlign, Slice};
+use crate::ops::{ConvNd, DynamicConv2d, DynamicQuantize, GridSample, Op, PoolNd, Recurrent, RoiAlign, RoiPool, Slice};
 
 fn named(inputs: &[String]) -> Vec<&str> {
     inputs.iter().map(String::as_str).collect()
@@ -240,13 +240,36 @@ pub(super) fn grid_sample(b: &mut OnnxBuilder, op: &GridSample, operands: &[Stri
 }
 
 pub(super) fn roi_align(b: &mut OnnxBuilder, id: NodeId, op: &RoiAlign, operands: &[String]) -> String {
-    let images = b.ints(&vec![0; b.shape(id)[0]]);
+    let (boxes, images) = match b.graph.operand_shapes(id)[1][1] == 5 {
+        true => {
+            let [zero, one, five] = [0, 1, 5].map(|at| b.ints(&[at]));
+            let images = b.node("Slice", &[&operands[1], &zero, &one, &one], vec![]);
+            let images = b.node("Squeeze", &[&images, &one], vec![]);
+            let images = b.node("Cast", &[&images], vec![int("to", data_type::INT64 as usize)]);
+            (b.node("Slice", &[&operands[1], &one, &five, &one], vec![]), images)
+        }
+        false => (operands[1].clone(), b.ints(&vec![0; b.shape(id)[0]])),
+    };
     let attributes = vec![
+        string("mode", op.mode.name()),
         int("output_height", op.size[0]),
         int("output_width", op.size[1]),
         int("sampling_ratio", op.samples),
         float("spatial_scale", op.scale),
         string("coordinate_transformation_mode", if op.aligned { "half_pixel" } else { "output_half_pixel" }),
     ];
-    b.node("RoiAlign", &[&operands[0], &operands[1], &images], attributes)
+    b.node("RoiAlign", &[&operands[0], &boxes, &images], attributes)
+}
+
+pub(super) fn roi_pool(b: &mut OnnxBuilder, id: NodeId, op: &RoiPool, operands: &[String]) -> String {
+    let boxes = match b.graph.operand_shapes(id)[1][1] == 5 {
+        true => operands[1].clone(),
+        false => {
+            let rows = b.shape(id)[0];
+            let images = b.floats("images", &[rows, 1], vec![0.0; rows]);
+            b.node("Concat", &[&images, &operands[1]], vec![int("axis", 1)])
+        }
+    };
+    let attributes = vec![ints("pooled_shape", &op.size), float("spatial_scale", op.scale)];
+    b.node("MaxRoiPool", &[&operands[0], &boxes], attributes)
 }

@@ -111,6 +111,7 @@ fn own(b: &mut OnnxBuilder, id: NodeId, op: &Op, operands: &[String]) -> Result 
         Op::Recurrent(op) => layers::recurrent(b, id, op, operands)?,
         Op::GridSample(op) => layers::grid_sample(b, op, operands)?,
         Op::RoiAlign(op) => layers::roi_align(b, id, op, operands),
+        Op::RoiPool(op) => layers::roi_pool(b, id, op, operands),
         Op::DeformConv2d(_) => return Err("DeformConv came with operator set 19".into()),
         Op::Recurrence(_) => return Err("recurrence has no form in ONNX files; export the network as written".into()),
         Op::Pad(op) => pad(b, op, x),

@@ -30,6 +30,7 @@ pub mod pointwise_loss;
 pub mod pointwise_loss_gradient;
 pub mod prelu_gradient;
 pub mod reduce_max_gradient;
+pub mod roi_align_gradient;
 pub mod slice_gradient;
 pub mod softmax_gradient;
 pub mod squared_norm;

@@ -15,6 +15,7 @@ use crate::ops::global_pool::PoolKind;
 use crate::ops::lrn::LongerHalf;
 use crate::ops::pad::PadMode;
 use crate::ops::reduce::ReduceKind;
+use crate::ops::roi_align::RoiMode;
 use crate::ops::training::pointwise_loss::LossKind;
 use crate::ops::upsample::{Coordinates, Interpolation, ResizeTo, Rounding};
 use crate::ops::*;
@@ -513,6 +514,11 @@ fn choices_and_indices() {
     check("gather_elements", &[&[2, 3]], |b, x| {
         let indices = all(b, &[2, 2], 2.0);
         b.add(GatherElements { axis: 1 }, &[x[0], indices])
+    });
+    check("regions", &[&[2, 3, 4, 5]], |b, x| {
+        // Of the second image, from (1, 1) on.
+        let boxes = all(b, &[2, 5], 1.0);
+        b.add(RoiAlign { size: [2, 3], scale: 1.0, samples: 0, aligned: false, mode: RoiMode::Avg }, &[x[0], boxes])
     });
     check("gather_nd", &[&[2, 3, 2]], |b, x| {
         let indices = all(b, &[3, 2], 1.0);

@@ -4,7 +4,6 @@
 use crate::codegen::testing::check;
 use crate::interpreter;
 use crate::ir::Phase;
-use crate::ops::activation::Activation;
 use crate::ops::pool_nd::WindowPool;
 use crate::ops::recurrent::{Cell, Direction};
 use crate::ops::*;
@@ -244,24 +243,4 @@ fn taps_that_move() {
         fit += usize::from(agrees(op, shapes));
     }
     assert!(fit > 20, "{fit} of the cases fit");
-}
-
-#[test]
-fn regions_of_an_image() {
-    for (aligned, samples, size) in [(false, 2, [7, 5]), (true, 1, [3, 3]), (true, 3, [1, 2])] {
-        let op = RoiAlign { size, scale: 0.5, samples, aligned };
-        let mut b = GraphBuilder::new("regions", Phase::Infer);
-        let x = b.input([1, 19, 9, 11]);
-        let boxes = b.input([4, 4]);
-        // Also boxes that are smaller than a pixel, turned about, or beyond the image.
-        let boxes = b.add(Activate { kind: Activation::Scale { mul: 12.0, add: 6.0 } }, &[boxes]);
-        let y = b.add(op, &[x, boxes]);
-        let mut graph = b.finish(&[y]);
-        let inputs = random_inputs(&graph, 5);
-        let expected = interpreter::run(&graph, &inputs).unwrap();
-        passes::run(&mut graph, &Selection::default());
-        let (worst, scale) = interpreter::run(&graph, &inputs).unwrap()[0].difference(&expected[0]);
-        assert!(worst <= 1e-4 * scale, "differs by {worst} of {scale}:\n{graph}");
-        check(graph);
-    }
 }

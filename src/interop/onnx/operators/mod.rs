@@ -174,6 +174,7 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "AffineGrid" => sampling::affine_grid,
         "DeformConv" => sampling::deform_conv,
         "RoiAlign" => sampling::roi_align,
+        "MaxRoiPool" => sampling::roi_pool,
         "SequenceEmpty" => sequences::empty,
         "SequenceConstruct" => sequences::construct,
         "SequenceInsert" => sequences::insert,
@@ -183,9 +184,6 @@ pub(crate) fn find(op_type: &str) -> Result<Convert, String> {
         "SplitToSequence" => sequences::split,
         "ConcatFromSequence" => sequences::concat,
         "Loop" | "Scan" => depends_on_data,
-        "MaxRoiPool" => {
-            return Err("detection heads need results whose size depends on data: cut the model before it".into());
-        }
         _ => return Err("netc has no such operator".into()),
     })
 }

@@ -12,7 +12,7 @@ use crate::interop::onnx::view::View;
 use crate::ops::quantized::Levels;
 
 /// A size that an attribute states; it is above 0.
-fn size(call: &Call, name: &str, default: i64) -> Result<usize, String> {
+pub(super) fn size(call: &Call, name: &str, default: i64) -> Result<usize, String> {
     let value = call.int(name, default)?;
     usize::try_from(value).ok().filter(|&size| size > 0).ok_or_else(|| format!("its {name} is {value}"))
 }

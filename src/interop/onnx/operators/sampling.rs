@@ -3,6 +3,7 @@
 use super::conv::Window;
 use super::elementwise::{activate, join};
 use super::kernel::{groups_of, kernel_of};
+use super::packed::size;
 use super::shape::cut;
 use super::{Results, one, positions};
 use crate::interop::onnx::array::Array;
@@ -13,7 +14,9 @@ use crate::ops::activation::Activation;
 use crate::ops::binary::BinaryKind;
 use crate::ops::grid_sample::{Beyond, GridCoordinates, Sampling};
 use crate::ops::pad::PadMode;
-use crate::ops::{DeformConv2d, GridSample, MatMul, Pad, RoiAlign};
+use crate::ops::attributes::AttributeValue;
+use crate::ops::roi_align::RoiMode;
+use crate::ops::{DeformConv2d, GridSample, MatMul, Pad, RoiAlign, RoiPool};
 
 pub(crate) fn grid_sample(draft: &mut Draft, call: &Call) -> Results {
     let (x, grid) = (draft.view(call, 0)?, draft.view(call, 1)?);
@@ -212,28 +215,42 @@ pub(crate) fn roi_align(draft: &mut Draft, call: &Call) -> Results {
     if x.rank() != 4 || boxes.rank() != 2 {
         return Err("no image [N, C, H, W] and boxes [R, 4]".into());
     }
-    if draft.dims(&x)[0] != 1 {
-        return Err("boxes of several images: netc takes those of one (`--batch 1`)".into());
-    }
-    let size = |name: &str| {
-        let size = call.int(name, 1)?;
-        usize::try_from(size).ok().filter(|&s| s > 0).ok_or_else(|| format!("{name} is {size}"))
+    let boxes = match draft.dims(&x)[0] {
+        1 => boxes,
+        _ => {
+            let images = draft.view(call, 2)?;
+            if images.rank() != 1 {
+                return Err(format!("numbers of images with {} axes", images.rank()));
+            }
+            super::shape::join(draft, &[images.with_new(&[1]), boxes], 1)?
+        }
     };
-    let samples = usize::try_from(call.int("sampling_ratio", 0)?).unwrap_or(0);
-    if samples == 0 {
-        return Err("as many samples as a box has pixels (sampling_ratio 0): give a number of them".into());
-    }
-    if call.string("mode", "avg")? != "avg" {
-        return Err("the largest sample of a bin rather than the mean".into());
-    }
+    let mode = call.string("mode", "avg")?;
     let before = call.opset < 16 && call.attribute("coordinate_transformation_mode").is_none();
     let usual = if before { "output_half_pixel" } else { "half_pixel" };
     let op = RoiAlign {
-        size: [size("output_height")?, size("output_width")?],
+        size: [size(call, "output_height", 1)?, size(call, "output_width", 1)?],
         scale: call.float("spatial_scale", 1.0)?,
-        samples,
+        samples: usize::try_from(call.int("sampling_ratio", 0)?).unwrap_or(0),
         aligned: call.string("coordinate_transformation_mode", usual)? == "half_pixel",
+        mode: RoiMode::parse(&mode).ok_or_else(|| format!("mode {mode} is none"))?,
     };
+    let operands = [draft.in_order(&x)?, draft.in_order(&boxes)?];
+    one(View::whole(draft.add(op, &operands, vec![])?, 4))
+}
+
+pub(crate) fn roi_pool(draft: &mut Draft, call: &Call) -> Results {
+    let (x, boxes) = (draft.view(call, 0)?, draft.view(call, 1)?);
+    let size = call.ints("pooled_shape")?.unwrap_or_default();
+    let &[height, width] = size.as_slice() else {
+        return Err(format!("pooled_shape has {} numbers", size.len()));
+    };
+    if x.rank() != 4 || boxes.rank() != 2 {
+        return Err("no image [N, C, H, W] and boxes [R, 5]".into());
+    }
+    // None is 0, which the shape rule refuses.
+    let size = [height, width].map(|size| usize::try_from(size).unwrap_or(0));
+    let op = RoiPool { size, scale: call.float("spatial_scale", 1.0)? };
     let operands = [draft.in_order(&x)?, draft.in_order(&boxes)?];
     one(View::whole(draft.add(op, &operands, vec![])?, 4))
 }
