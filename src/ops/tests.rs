@@ -772,9 +772,9 @@ fn the_layer_table_is_consistent() {
 /// One of each layer that is several of the kernels', with numbers that are no defaults.
 fn composed() -> Vec<Op> {
     use super::grid_sample::{Beyond, GridCoordinates, Sampling};
-    use super::roi_align::RoiMode;
     use super::pool_nd::WindowPool;
     use super::recurrent::{Cell, Direction};
+    use super::roi_align::RoiMode;
     let conv = |axes: usize, transposed: bool| ConvNd {
         channels: 4,
         kernel: (0..axes).map(|i| 2 + i).collect(),

@@ -222,7 +222,10 @@ fn steps_are_graphs_with_a_text() {
     let unmet: Vec<_> = Op::TRAINING_NAMES.iter().filter(|name| !ops.contains(*name)).collect();
     let losses = ["cross_entropy", "cross_entropy_gradient", "pointwise_loss", "pointwise_loss_gradient"];
     let updates = ["clip_factor", "squared_norm"];
-    assert!(unmet.iter().all(|name| losses.contains(name) || updates.contains(name)), "{unmet:?}");
+    // Random graphs have no boxes.
+    let of_boxes = ["roi_align_gradient"];
+    let elsewhere = [&losses[..], &updates, &of_boxes].concat();
+    assert!(unmet.iter().all(|name| elsewhere.contains(name)), "{unmet:?}");
 }
 
 /// No file of other programs holds ops of training.

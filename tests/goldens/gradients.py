@@ -320,7 +320,7 @@ def regions(c):
 
     x = c.input("x", 2, 3, 7, 9)
     boxes = torch.tensor(
-        [[0, 1.3, 0.4, 6.2, 5.9], [1, -4, -3, 20, 12], [1, 2, 2, 2.5, 2.25], [0, 3, 3, 7, 5], [1, 6, 5, 3, 4]]
+        [[0, 1.3, 0.4, 6.2, 5.9], [1, -4, -3, 20, 12.4], [1, 2, 2, 2.5, 2.25], [0, 3, 3, 7, 5], [1, 6, 5, 3, 4]]
     )
     boxes = c.keep("weight.boxes", boxes, False)
     c.op("boxes", "constant @boxes { shape=[5,5] }", boxes, output=False)

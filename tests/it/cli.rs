@@ -404,7 +404,7 @@ fn files_beyond_the_limit_of_their_size_are_an_error() {
     let ran = shell.args(["-c", line, program]).arg(spec).current_dir(folder.path()).output().unwrap();
     let told = String::from_utf8(ran.stderr).unwrap();
     assert_eq!(ran.status.code(), Some(1), "{told}");
-    assert!(told.contains("out.netc") && told.contains("File too large"), "{told}");
+    assert!(told.contains("out.netc") && told.contains("file too large"), "{told}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 

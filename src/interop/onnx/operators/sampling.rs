@@ -11,10 +11,10 @@ use crate::interop::onnx::call::{Call, Value};
 use crate::interop::onnx::draft::Draft;
 use crate::interop::onnx::view::View;
 use crate::ops::activation::Activation;
+use crate::ops::attributes::AttributeValue;
 use crate::ops::binary::BinaryKind;
 use crate::ops::grid_sample::{Beyond, GridCoordinates, Sampling};
 use crate::ops::pad::PadMode;
-use crate::ops::attributes::AttributeValue;
 use crate::ops::roi_align::RoiMode;
 use crate::ops::{DeformConv2d, GridSample, MatMul, Pad, RoiAlign, RoiPool};
 
