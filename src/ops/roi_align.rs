@@ -74,8 +74,9 @@ impl RoiAlign {
         let extent = if self.aligned || extent > 1.0 { extent } else { 1.0 };
         let bin = extent / self.size[axis] as f32;
         let samples = match self.samples {
-            // `max` drops a NaN.
-            0 => bin.ceil().max(0.0).min(Self::MOST),
+            // None of a NaN either.
+            0 if bin > 0.0 => bin.ceil().min(Self::MOST),
+            0 => 0.0,
             samples => samples as f32,
         };
         Extent { start, bin, samples }
