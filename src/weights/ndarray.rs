@@ -7,16 +7,14 @@
 
 use std::sync::Arc;
 
-use super::entries::{Buffer, Encoding, Entry};
+use super::entries::{Buffer, Entry};
 use super::npz;
 use super::pickle::{Global, Id, Object, Pickle};
-use crate::npy::column_major;
-use crate::ops::MAX_ELEMENTS;
-use crate::tensor::Shape;
 
 /// An array, and where its numbers are.
 pub(super) struct Array<'a> {
-    encoding: Encoding,
+    /// As NumPy calls a type of numbers.
+    descr: String,
     shape: Vec<usize>,
     fortran_order: bool,
     data: Data<'a>,
@@ -60,7 +58,7 @@ impl<'a> Array<'a> {
         }
         let shape = super::pth::sizes(pickle, shape).ok_or_else(misshapen)?;
         let data = Data::of(pickle, data).ok_or_else(misshapen)?;
-        Ok(Some(Self { encoding: npz::encoding(&descr), shape, fortran_order, data }))
+        Ok(Some(Self { descr, shape, fortran_order, data }))
     }
 
     /// The array under its name. `home` is what the pickle was read from.
@@ -68,10 +66,6 @@ impl<'a> Array<'a> {
     /// # Errors
     /// Where there are too many numbers, or others than the shape says.
     pub(super) fn entry(self, name: String, home: &Buffer) -> Result<Entry, String> {
-        let shape = Shape::new(self.shape);
-        if shape.checked_elements().is_none_or(|n| n > MAX_ELEMENTS) {
-            return Err(format!("{name}: the shape {shape} has too many elements"));
-        }
         let bytes = match self.data {
             Data::Within(data) => {
                 // Both are addresses in one allocation: the pickle was read from it.
@@ -86,10 +80,7 @@ impl<'a> Array<'a> {
                 (Arc::new(bytes) as Buffer, 0..length)
             }
         };
-        let row_by_row = Entry { name, shape, encoding: self.encoding, bytes, strides: None };
-        row_by_row.check_length()?;
-        let strides = self.fortran_order.then(|| column_major(row_by_row.shape.dims()));
-        Ok(Entry { strides, ..row_by_row })
+        npz::array(name, &self.descr, self.shape, self.fortran_order, bytes)
     }
 }
 

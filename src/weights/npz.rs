@@ -1,6 +1,8 @@
 //! NumPy archives: a ZIP archive with an `.npy` member for each array.
 
-use super::entries::{Encoding, Entry};
+use std::ops::Range;
+
+use super::entries::{Buffer, Encoding, Entry};
 use crate::archive::Archive;
 use crate::npy::{Header, column_major};
 use crate::ops::MAX_ELEMENTS;
@@ -24,20 +26,33 @@ fn entry(archive: &mut Archive, member: &str) -> Result<Entry, String> {
     let name = member.strip_suffix(".npy").expect("filtered by it").to_string();
     let (buffer, range) = archive.member(member)?;
     let header = Header::read(&mut &(*buffer).as_ref()[range.clone()]).map_err(|e| format!("{name}: {e}"))?;
-    let shape = Shape::new(header.shape);
+    let bytes = range.start + header.size..range.end;
+    array(name, &header.descr, header.shape, header.fortran_order, (buffer, bytes))
+}
+
+/// An array of NumPy, wherever its bytes are. `descr` is what NumPy calls a type of numbers: their order of bytes, kind and
+/// size.
+///
+/// # Errors
+/// Where it has too many numbers, or others than the shape says.
+pub(super) fn array(
+    name: String,
+    descr: &str,
+    shape: Vec<usize>,
+    fortran_order: bool,
+    bytes: (Buffer, Range<usize>),
+) -> Result<Entry, String> {
+    let shape = Shape::new(shape);
     if shape.checked_elements().is_none_or(|n| n > MAX_ELEMENTS) {
         return Err(format!("{name}: the shape {shape} has too many elements"));
     }
-    let encoding = encoding(&header.descr);
-    let bytes = range.start + header.size..range.end;
-    let row_by_row = Entry { name, shape, encoding, bytes: (buffer, bytes), strides: None };
+    let row_by_row = Entry { name, shape, encoding: encoding(descr), bytes, strides: None };
     row_by_row.check_length()?;
-    let strides = header.fortran_order.then(|| column_major(row_by_row.shape.dims()));
+    let strides = fortran_order.then(|| column_major(row_by_row.shape.dims()));
     Ok(Entry { strides, ..row_by_row })
 }
 
-/// What NumPy calls a type of numbers: its order of bytes, kind and size.
-pub(super) fn encoding(descr: &str) -> Encoding {
+fn encoding(descr: &str) -> Encoding {
     match descr {
         "<f4" => Encoding::F32,
         "<f8" => Encoding::F64,

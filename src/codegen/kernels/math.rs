@@ -357,6 +357,17 @@ pub(crate) fn trunc(b: &mut Builder, x: Vector) -> Vector {
     with_sign(b, floor, x)
 }
 
+/// The nearest whole number, of two the one that is farther from 0.
+pub(crate) fn round_away(b: &mut Builder, x: Vector) -> Vector {
+    let size = mask(b, VectorOp::And, !SIGN, x);
+    let floor = b.unary(UnaryOp::Floor, size);
+    let part = b.op(VectorOp::Sub, size, floor);
+    let (half, one, zero) = (b.splat(0.5), b.splat(1.0), b.splat(0.0));
+    let more = b.select(Compare::LessEqual, half, part, one, zero);
+    let size = b.op(VectorOp::Add, floor, more);
+    with_sign(b, size, x)
+}
+
 /// A size that is not negative, with the sign of x.
 fn with_sign(b: &mut Builder, size: Vector, x: Vector) -> Vector {
     let sign = mask(b, VectorOp::And, SIGN, x);

@@ -19,6 +19,7 @@ use super::super::vector::{
 };
 use super::LANE;
 use super::indexed::in_range;
+use super::math;
 use super::max_pool_gradient::Clear;
 use super::pool::combine;
 use crate::ops::global_pool::PoolKind;
@@ -269,26 +270,6 @@ fn clamped(b: &mut Builder, v: Vector, least: f32, most: f32) -> Vector {
     with(b, VectorOp::Min, v, most)
 }
 
-fn ceil(b: &mut Builder, v: Vector) -> Vector {
-    let sign = b.splat_bits(0x8000_0000);
-    let v = b.op(VectorOp::Xor, v, sign);
-    let v = b.unary(UnaryOp::Floor, v);
-    b.op(VectorOp::Xor, v, sign)
-}
-
-/// To the nearest integer, ties away from zero.
-fn round(b: &mut Builder, v: Vector) -> Vector {
-    let (sign, magnitude) = (b.splat_bits(0x8000_0000), b.splat_bits(0x7fff_ffff));
-    let sign = b.op(VectorOp::And, v, sign);
-    let v = b.op(VectorOp::And, v, magnitude);
-    let floor = b.unary(UnaryOp::Floor, v);
-    let part = b.op(VectorOp::Sub, v, floor);
-    let (half, one, zero) = (b.splat(0.5), b.splat(1.0), b.splat(0.0));
-    let more = b.select(Compare::LessEqual, half, part, one, zero);
-    let v = b.op(VectorOp::Add, floor, more);
-    b.op(VectorOp::Or, v, sign)
-}
-
 /// As many of what is left as are asked for, or all.
 fn take(b: &mut Builder, left: Int, some: Int) -> Int {
     let some = b.int_op(IntOp::Min, some, left);
@@ -330,7 +311,7 @@ impl AxisKernel {
         let length = with(b, VectorOp::Div, length, self.of_box as f32);
         let samples = match count {
             0 => {
-                let pixels = ceil(b, length);
+                let pixels = math::ceil(b, length);
                 clamped(b, pixels, 0.0, RoiAlign::MOST)
             }
             count => b.splat(count as f32),
@@ -405,7 +386,7 @@ impl AxisKernel {
     /// Writes down the pixels of all bins along an axis, as [`RoiPool`] defines them.
     fn whole_pixels(&self, b: &mut Builder) {
         let (record, exchange) = (b.parameter(1), b.parameter(3));
-        let [start, end] = self.ends(b).map(|end| round(b, end));
+        let [start, end] = self.ends(b).map(|end| math::round_away(b, end));
         let length = b.op(VectorOp::Sub, end, start);
         let length = with(b, VectorOp::Add, length, 1.0);
         let length = with(b, VectorOp::Max, length, 1.0);
@@ -427,7 +408,7 @@ impl AxisKernel {
             let one = b.splat(1.0);
             b.op_into(bin, VectorOp::Add, bin, one);
             let high = b.op(VectorOp::Mul, bin, length);
-            let high = ceil(b, high);
+            let high = math::ceil(b, high);
             let high = within(b, high);
             let some = b.int_op(IntOp::Sub, high, low);
             let some = b.int_op(IntOp::Max, some, 0i64);
